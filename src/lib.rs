@@ -5,9 +5,14 @@
 //! `verify` (did it help?), `audit` (what happened, and why).
 
 pub mod alert;
+pub mod config;
 pub mod decide;
+pub mod edge;
+pub mod event;
+pub mod guard;
 pub mod period;
 pub mod reason;
 pub mod target;
+pub mod verify;
 pub mod words;
 pub mod world;

@@ -1,7 +1,8 @@
 //! Every sentence said to humans: checks, refusals, pages, verdicts. Pure, so that all of them can be read in one place.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
+use crate::event::Pause;
 use crate::period::Period;
 use crate::target::Replica;
 use crate::world::{Server, Silence};
@@ -54,4 +55,13 @@ pub fn age(age: SignedDuration, grace: Period) -> String {
 
 pub fn server_state(server: &Server) -> String {
     format!("{} is {:?} with {} sessions", server.path, server.status, server.sessions).to_lowercase()
+}
+
+pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", roughly(now.duration_since(then)))
+}
+
+pub fn paused(pause: &Pause) -> String {
+    let until = pause.until.map(|until| format!(" until {until}")).unwrap_or_default();
+    format!("{} paused by {}{until}: {}", pause.scope, pause.actor, pause.reason)
 }
