@@ -1,0 +1,53 @@
+# remediator. The two commands: `make demo` and `make test`.
+
+# One flavour of binaries for tests and images, so that everything is compiled once: static, of the profile below.
+# An explicit target keeps the flags away from build scripts and procedural macros, which cannot be static.
+PROFILE ?= dev
+HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+export CARGO_BUILD_TARGET := $(HOST)
+export RUSTFLAGS := -C target-feature=+crt-static
+export LAB_BIN := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build images up demo down test check-config fmt lint
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: images ## start the lab, leak descriptors in one replica, and tell what happens
+	@lab/demo
+
+test: images ## everything: rules, configurations, units, and end to end on the real lab
+	@$(MAKE) --no-print-directory check-config
+	@PROMTOOL=$(CURDIR)/lab/promtool prometheus-rules/test.sh
+	@if command -v cargo-nextest >/dev/null; then \
+	    cargo nextest run --workspace --cargo-profile $(PROFILE); \
+	else \
+	    cargo test --workspace --profile $(PROFILE); \
+	fi
+
+up: images ## start the lab and leave it alone
+	@lab/lab up
+	@lab/lab urls
+
+down: ## stop the lab and remove all of it
+	@lab/lab down
+
+setup: ## install what is missing (as root), or say which command does
+	@lab/setup
+
+build: setup ## compile the binaries
+	@cargo build --workspace --bins --profile $(PROFILE)
+
+images: build ## build the lab's images
+	@lab/images
+
+check-config: ## check the configurations of Prometheus, Alertmanager, HAProxy and Compose with their own tools
+	@lab/check-config
+
+fmt: ## format
+	@cargo fmt --all
+
+lint: ## what CI refuses
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets --profile $(PROFILE) -- -D warnings
