@@ -382,7 +382,8 @@ impl Record {
         use Phase::{Accepted, Admitted, Closed, Confirmed, Decided, Judged, Refused};
         match (self.phase, &entry.event) {
             (phase, Event::Folded { alert }) if phase != Closed => self.members.push(alert.clone()),
-            (Accepted, Event::Confirmed { evidence }) => {
+            // Asked again: the answer was not yet clear, or a crash came before the decision was admitted.
+            (Accepted | Confirmed | Decided, Event::Confirmed { evidence }) => {
                 self.evidence = Some((**evidence).clone());
                 self.phase = Confirmed;
             }

@@ -5,7 +5,9 @@
 //! `coordinate` is the only place that makes one. All of it is pure: the journal's single writer calls it, which is
 //! what makes admission atomic.
 
+pub mod breaker;
 pub mod coordinate;
 pub mod ledger;
 pub mod permit;
 pub mod rails;
+pub mod view;

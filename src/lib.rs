@@ -4,15 +4,27 @@
 //! here?), [`decide`] (what should be done? pure), [`guard`] (may we, now? atomic), `act` (drain, restart, readmit),
 //! `verify` (did it help?), `audit` (what happened, and why).
 
+pub mod act;
 pub mod alert;
+pub mod app;
+pub mod api;
+pub mod audit;
+pub mod cli;
 pub mod config;
 pub mod decide;
+pub mod detect;
 pub mod edge;
+pub mod episodes;
 pub mod event;
 pub mod guard;
+pub mod metrics;
+pub mod page;
 pub mod period;
+pub mod pipeline;
 pub mod reason;
+pub mod sim;
 pub mod target;
 pub mod verify;
+pub mod watch;
 pub mod words;
 pub mod world;

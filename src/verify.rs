@@ -1,5 +1,7 @@
 //! Did it help? A verdict is given by the playbook's own recovery query, on samples that are younger than the action.
 
+pub mod recovery;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

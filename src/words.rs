@@ -2,10 +2,16 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::event::Pause;
+use crate::decide::decision::Plan;
+use crate::event::{Pause, Record};
+use crate::guard::ledger::Watch;
 use crate::period::Period;
+use crate::reason::{Outcome, Reason};
 use crate::target::Replica;
-use crate::world::{Server, Silence};
+use crate::world::{Server, ServerStatus, Silence};
+
+/// Where the pages and the rules link to.
+pub const RUNBOOK: &str = "https://github.com/remediator/remediator/blob/main/RUNBOOK.md";
 
 /// A length of time, rounded for people: `3.2s`, `14s`, `5m`, `2h`.
 pub fn roughly(duration: SignedDuration) -> String {
@@ -54,7 +60,7 @@ pub fn age(age: SignedDuration, grace: Period) -> String {
 }
 
 pub fn server_state(server: &Server) -> String {
-    format!("{} is {:?} with {} sessions", server.path, server.status, server.sessions).to_lowercase()
+    format!("{} is {} with {} sessions", server.path, server_word(server), server.sessions)
 }
 
 pub fn ago(then: Timestamp, now: Timestamp) -> String {
@@ -64,4 +70,72 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 pub fn paused(pause: &Pause) -> String {
     let until = pause.until.map(|until| format!(" until {until}")).unwrap_or_default();
     format!("{} paused by {}{until}: {}", pause.scope, pause.actor, pause.reason)
+}
+
+/// What the balancer thinks of a server, in one word or two.
+pub fn server_word(server: &Server) -> String {
+    let word = match server.status {
+        ServerStatus::Up => "up",
+        ServerStatus::Down => "down",
+        ServerStatus::Drain => "draining",
+        ServerStatus::Maintenance => "in maintenance",
+        ServerStatus::NoCheck => "not checked",
+        ServerStatus::Other => "in an unknown state",
+    };
+    if server.drained && server.status != ServerStatus::Drain { format!("{word} and drained") } else { word.to_owned() }
+}
+
+/// What a plan does, for people: "restart inventory/inventory-2:8080".
+pub fn plan(plan: &Plan) -> String {
+    format!("restart {}", plan.target)
+}
+
+pub fn would_remediate(plan: &Plan) -> String {
+    format!("shadow mode: would have drained {} and restarted {}", plan.server, plan.target)
+}
+
+/// The first line of a page.
+pub fn page_summary(watch: &Watch) -> String {
+    let alert = watch.accepted.alert.labels.alertname();
+    let target = watch.accepted.target.as_ref().map_or_else(|| "a target that it does not name".to_owned(), ToString::to_string);
+    let did = match watch.outcome {
+        Outcome::Recovered | Outcome::ConditionCleared => "is settled",
+        Outcome::StillFiring => "was remediated and still fires",
+        Outcome::VerdictUnknown => "was remediated; whether it helped is unknown",
+        Outcome::ActionFailed => "could not be remediated",
+        Outcome::Interrupted => "was not remediated: the run was broken off",
+        Outcome::Refused => "is not remediated: a guardrail refused",
+        Outcome::UnknownCondition => "is not remediated: Prometheus cannot say whether it is true",
+        Outcome::UnmatchedTarget => "is not remediated: it does not name exactly one replica that may be touched",
+        Outcome::Shadow => "would have been remediated (shadow mode)",
+    };
+    format!("{alert} on {target} {did} ({})", watch.reason.meaning())
+}
+
+/// The last records of the same target, newest first.
+pub fn history(records: &[Record]) -> String {
+    let line = |record: &Record| {
+        let outcome = record.outcome.map_or("under way", Outcome::word);
+        let reason = record.reason.map_or("", Reason::code);
+        format!("{} {outcome} {reason} ({})", record.opened_at.strftime("%Y-%m-%d %H:%M:%SZ"), record.id)
+    };
+    records.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// What a person types to do the same by hand. Names only from what was resolved, never from the alert.
+pub fn manual_commands(watch: &Watch, record: Option<&Record>) -> String {
+    let replica = record.and_then(|record| record.evidence.as_ref()).and_then(|evidence| evidence.replica.as_ref().ok());
+    let mut lines = vec![format!("remediator audit show {}", watch.record)];
+    if let Some(replica) = replica {
+        let (server, name) = (&replica.server.path, &replica.container.name);
+        lines.push(format!("echo 'set server {server} state drain' | socat - $HAPROXY_SOCKET"));
+        lines.push(format!("docker restart {name}"));
+        lines.push(format!("echo 'set server {server} state ready' | socat - $HAPROXY_SOCKET"));
+    }
+    lines.join("\n")
+}
+
+/// Every reason code has a heading of its own in the runbook.
+pub fn runbook_url(reason: Reason) -> String {
+    format!("{RUNBOOK}#{}", reason.code())
 }

@@ -68,6 +68,8 @@ pub struct Evidence {
     pub replica: Result<Replica, NoReplica>,
     /// Every replica of the service, this one included.
     pub siblings: Answer<Vec<Sibling>>,
+    /// Names of the alerts that Prometheus lists, pending or firing, for this very target under a playbook of its service.
+    pub listed: Answer<Vec<String>>,
     pub silences: Answer<Vec<Silence>>,
     #[serde(default)]
     pub vetoes: Vec<Veto>,

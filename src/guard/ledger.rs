@@ -24,6 +24,9 @@ const MAX_RUNS: usize = 64;
 pub struct Books {
     /// Time of the newest entry; a clock behind it cannot be trusted.
     pub last_at: Timestamp,
+    /// When anything was last decided.
+    #[serde(default)]
+    pub last_decision: Option<Timestamp>,
     pub live: Accounts,
     pub shadow: Accounts,
     pub pauses: Vec<Pause>,
@@ -159,6 +162,7 @@ impl Books {
     pub fn apply(&mut self, entry: &Entry, record: Option<&Record>) {
         self.last_at = self.last_at.max(entry.at);
         match &entry.event {
+            Event::Decided { .. } => self.last_decision = Some(entry.at),
             Event::Intent { intent } => {
                 if let Some(id) = entry.record {
                     self.admit(entry.at, id, intent);
@@ -191,7 +195,6 @@ impl Books {
             Event::Accepted { .. }
             | Event::Folded { .. }
             | Event::Confirmed { .. }
-            | Event::Decided { .. }
             | Event::StepStarted { .. }
             | Event::StepEnded { .. }
             | Event::Judged { .. }

@@ -11,7 +11,8 @@ use crate::decide::decision::Plan;
 use crate::decide::evidence::{Evidence, Sibling};
 use crate::decide::playbook::{Playbook, Rate};
 use crate::event::RecordId;
-use crate::guard::ledger::{Accounts, Books, Run, breaker_name};
+use crate::guard::breaker::{BreakerState, Gauge, recurred};
+use crate::guard::ledger::{Accounts, Books, breaker_name};
 use crate::reason::Reason;
 use crate::target::{EpisodeKey, Target};
 use crate::words;
@@ -122,7 +123,7 @@ pub fn assess(books: &Books, request: &Request<'_>, now: Timestamp) -> Assessmen
     let accounts = books.accounts(request.playbook.mode);
     let target = &request.plan.target;
     let key = target.key();
-    let recurred = recurred(accounts, request, now);
+    let recurred = recurred(accounts, request.playbook, target, now);
     let (buckets, rate) = rate(accounts, request, now);
     let (probe, breaker) = breaker(accounts, request, &recurred, now);
     let mut checks = vec![pause(books, request, now), episode(accounts, &key, now), cooldown(accounts, request, &key, now), rate];
@@ -218,85 +219,27 @@ fn budgets(accounts: &Accounts, request: &Request<'_>, now: Timestamp) -> Vec<Ra
     request.playbook.guards.budget.iter().map(check).collect()
 }
 
-/// Runs on this target that ended `recovered` less than `recurrence` ago: the target fires again, so they were no cure.
-fn recurred(accounts: &Accounts, request: &Request<'_>, now: Timestamp) -> Vec<RecordId> {
-    let recurrence = request.playbook.guards.breaker.recurrence.signed();
-    let name = breaker_name(&request.playbook.name, &request.plan.target.service);
-    let Some(breaker) = accounts.breakers.get(&name) else { return Vec::new() };
-    breaker
-        .runs
-        .iter()
-        .filter(|run| run.target == request.plan.target && run.recurred_at.is_none())
-        .filter(|run| run.end.is_some_and(|end| end.recovered && now.duration_since(end.at) <= recurrence))
-        .map(|run| run.record)
-        .collect()
-}
-
-/// How a run counts for the breaker at `now`.
-enum Tally {
-    /// It did not help; since when that is known.
-    NoHelp(Timestamp),
-    /// It helped and `recurrence` has passed quietly.
-    Helped,
-    /// It helped, and is still on trial.
-    OnTrial,
-    InFlight,
-}
-
-fn tally(run: &Run, recurred: &[RecordId], recurrence: SignedDuration, now: Timestamp) -> Tally {
-    match run.end {
-        None => Tally::InFlight,
-        Some(end) if !end.recovered => Tally::NoHelp(end.at),
-        Some(end) => match run.recurred_at {
-            Some(at) => Tally::NoHelp(at),
-            None if recurred.contains(&run.record) => Tally::NoHelp(now),
-            None if now.duration_since(end.at) > recurrence => Tally::Helped,
-            None => Tally::OnTrial,
-        },
-    }
-}
-
-/// Opens after `failures` runs in a row that did not help. Half-open after its cooldown: one probe, and only the probe's
-/// verdict closes it. A probe that helped and then recurred opens it again at once.
+/// Opens after `failures` runs in a row that did not help; half-open, it lets exactly one probe through.
 fn breaker(accounts: &Accounts, request: &Request<'_>, recurred: &[RecordId], now: Timestamp) -> (bool, RailCheck) {
     let spec = request.playbook.guards.breaker;
     let name = breaker_name(&request.playbook.name, &request.plan.target.service);
-    let empty = std::collections::VecDeque::new();
-    let runs = accounts.breakers.get(&name).map_or(&empty, |breaker| &breaker.runs);
-    let mut count = 0_u32;
-    let mut latest: Option<Timestamp> = None;
-    let mut probing = None;
-    for run in runs.iter().rev() {
-        match tally(run, recurred, spec.recurrence.signed(), now) {
-            Tally::InFlight if run.probe => probing = Some(run.record),
-            Tally::InFlight => {}
-            Tally::NoHelp(at) => {
-                count = if run.probe { count.saturating_add(spec.failures) } else { count + 1 };
-                latest = Some(latest.map_or(at, |known| known.max(at)));
-            }
-            // A probe that helped closes the breaker: what came before it no longer counts.
-            Tally::OnTrial if run.probe => break,
-            Tally::OnTrial => {}
-            Tally::Helped => break,
+    let gauge = Gauge::read(accounts.breakers.get(&name), spec, recurred, now);
+    let arithmetic = format!("{} remediations in a row did not help, opens at {}", gauge.count, spec.failures);
+    match gauge.state {
+        BreakerState::Closed => (false, pass(Rail::Breaker, arithmetic)),
+        BreakerState::HalfOpen => {
+            (true, pass(Rail::Breaker, format!("{arithmetic}; half-open after {}: one probe", spec.cooldown)))
+        }
+        BreakerState::Probing(record) => {
+            let detail = format!("{arithmetic}; the probe is record {record}");
+            (false, refuse(Rail::Breaker, Reason::BreakerProbing, detail, None))
+        }
+        BreakerState::Open { since } => {
+            let open_for = now.duration_since(since);
+            let detail = format!("{arithmetic}; open for {}, half-open after {}", words::roughly(open_for), spec.cooldown);
+            (false, refuse(Rail::Breaker, Reason::BreakerOpen, detail, Some(spec.cooldown.signed() - open_for)))
         }
     }
-    // Nothing ran and nothing failed for a whole `recurrence` after the breaker could have probed: it starts afresh.
-    let forgotten = latest.is_some_and(|at| now.duration_since(at) > spec.recurrence.signed() + spec.cooldown.signed());
-    let count = if forgotten && probing.is_none() { 0 } else { count };
-    let arithmetic = format!("{} remediations in a row did not help, opens at {}", count.min(spec.failures), spec.failures);
-    if let Some(record) = probing {
-        let detail = format!("{arithmetic}; the probe is record {record}");
-        return (false, refuse(Rail::Breaker, Reason::BreakerProbing, detail, None));
-    }
-    let Some(opened) = latest.filter(|_| count >= spec.failures) else {
-        return (false, pass(Rail::Breaker, arithmetic));
-    };
-    let open_for = now.duration_since(opened);
-    if open_for >= spec.cooldown.signed() {
-        return (true, pass(Rail::Breaker, format!("{arithmetic}; half-open after {}: one probe", spec.cooldown)));
-    }
-    let detail = format!("{arithmetic}; open for {}, half-open after {}", words::roughly(open_for), spec.cooldown);
-    (false, refuse(Rail::Breaker, Reason::BreakerOpen, detail, Some(spec.cooldown.signed() - open_for)))
 }
 
 fn blast_radius(accounts: &Accounts, books: &Books, request: &Request<'_>) -> Vec<RailCheck> {

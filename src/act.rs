@@ -1,0 +1,60 @@
+//! Drain, restart, readmit: the only room that changes anything outside.
+//!
+//! Promises:
+//! - Every step's start is on disk before its call, and its end after. When the journal cannot be written, drain and
+//!   restart do not happen; readmit does, and is written down when the journal is back.
+//! - Right before drain and right before restart everything that may have changed is read again: pause, mode, permit,
+//!   the container's id and start, and before the restart also that the server is still drained.
+//! - Readmit happens on every way out once a drain may have happened, also after a crash (`recover`).
+//! - A call whose result is unknown is looked at, never repeated.
+//!
+//! Races it accepts: between the last look and the Engine's receipt of the restart lie milliseconds in which somebody
+//! else may restart the container; Docker has no fence against that. The harm is one restart more.
+
+pub mod last_look;
+pub mod recover;
+pub mod scribe;
+pub mod steps;
+
+use jiff::Timestamp;
+
+use crate::act::scribe::Scribe;
+use crate::act::steps::Steps;
+use crate::decide::decision::Plan;
+use crate::event::Step;
+use crate::guard::permit::{Live, Permit};
+use crate::pipeline::{Context, Ending};
+
+/// The container runs again and its server takes traffic: what Verify starts from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acted {
+    pub plan: Plan,
+    /// When the restart was begun; a sample or a process older than this proves nothing.
+    pub acted_at: Timestamp,
+}
+
+/// Carries out a plan. The permit is consumed, whatever happens.
+///
+/// # Errors
+/// The ending that the record is to be closed with; by then the server has been readmitted, or readmitting it has
+/// failed and the reconciler goes on trying.
+pub async fn carry_out(context: &Context, scribe: &mut Scribe, permit: Permit<Live>) -> Result<Acted, Ending> {
+    let mut steps = Steps { context, scribe, plan: permit.plan().clone() };
+    let restarted = async {
+        steps.capture_evidence().await?;
+        last_look::before_drain(context, &permit).await?;
+        steps.drain().await?;
+        last_look::before_restart(context, &permit).await?;
+        let acted_at = steps.restart().await?;
+        steps.await_healthy(acted_at).await?;
+        Ok(acted_at)
+    }
+    .await;
+    let readmitted = match steps.scribe.began(Step::Drain) {
+        true => steps.readmit().await,
+        false => Ok(()),
+    };
+    let acted_at = restarted?;
+    readmitted?;
+    Ok(Acted { plan: permit.plan().clone(), acted_at })
+}

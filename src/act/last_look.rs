@@ -1,0 +1,82 @@
+//! What is read again immediately before drain and before restart. The plan was made seconds ago; since then a person
+//! may have paused us, somebody else may have restarted the container, or the balancer may have forgotten the drain.
+
+use crate::decide::decision::Plan;
+use crate::decide::playbook::Mode;
+use crate::guard::permit::{Live, Permit};
+use crate::pipeline::{Context, Ending};
+use crate::reason::{Outcome, Reason};
+use crate::words;
+
+/// # Errors
+/// `interrupted`, with the reason: nothing has been touched yet.
+pub async fn before_drain(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
+    leave(context, permit)?;
+    let plan = permit.plan();
+    let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
+    let server = servers.iter().find(|server| server.path == plan.server);
+    let server = server
+        .ok_or_else(|| Ending::interrupted(Reason::ServerMissing, format!("the balancer no longer has {}", plan.server)))?;
+    if server.maintenance {
+        return Err(Ending::interrupted(Reason::ServerMaintenance, format!("{} is in maintenance now", plan.server)));
+    }
+    if server.drained {
+        return Err(Ending::interrupted(Reason::ServerDrained, format!("somebody else drained {}", plan.server)));
+    }
+    identity(context, plan).await?;
+    leave(context, permit)
+}
+
+/// # Errors
+/// `interrupted`, with the reason: the server is drained and has to be readmitted.
+pub async fn before_restart(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
+    let plan = permit.plan();
+    let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
+    let drained = servers.iter().any(|server| server.path == plan.server && server.drained);
+    if !drained {
+        let detail = format!("{} is no longer drained; a reload of the balancer forgets it", plan.server);
+        return Err(Ending::interrupted(Reason::DrainLost, detail));
+    }
+    identity(context, plan).await?;
+    // Last of all, because it costs nothing and a person's word counts most.
+    leave(context, permit)
+}
+
+/// Pause, mode, permit, shutdown: what this process knows itself.
+fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
+    let now = context.world.clock.now();
+    if context.shutdown.is_cancelled() {
+        return Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop"));
+    }
+    if permit.expired(now) {
+        let detail = format!("the permit expired at {}", permit.expires_at());
+        return Err(Ending::interrupted(Reason::PermitExpired, detail));
+    }
+    let target = &permit.plan().target;
+    let record = permit.record();
+    let (name, pause) = context.journal.read(|state| {
+        let name = state.open.get(&record).and_then(|r| r.accepted.playbook.clone());
+        let pause = name.as_ref().and_then(|name| state.books.pauses.iter().find(|p| p.covers(name, target, now)).cloned());
+        (name, pause)
+    });
+    if let Some(pause) = pause {
+        return Err(Ending::interrupted(Reason::Paused, words::paused(&pause)));
+    }
+    let live = name.and_then(|name| context.playbook(&name)).is_some_and(|playbook| playbook.mode == Mode::Live);
+    if !live {
+        return Err(Ending::interrupted(Reason::ModeChanged, "the playbook is no longer live"));
+    }
+    Ok(())
+}
+
+/// The container is still the one the permit was given for.
+async fn identity(context: &Context, plan: &Plan) -> Result<(), Ending> {
+    let container =
+        context.world.engine.inspect(&plan.container).await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
+    if container.id == plan.container && container.started_at == Some(plan.started_at) && container.running {
+        return Ok(());
+    }
+    let started = container.started_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+    let detail = format!("container {} started at {started} and is {}; the permit is for its start at {}", container.name, container.status, plan.started_at);
+    Err(Ending { outcome: Outcome::Interrupted, reason: Reason::ContainerChanged, detail })
+}

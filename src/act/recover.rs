@@ -1,0 +1,114 @@
+//! After a crash: what the journal says was begun is looked at, finished to a safe point, and never repeated blindly.
+//!
+//! | the record says | what is done |
+//! |---|---|
+//! | no intent | the walk starts again at Confirm (`pipeline`); nothing was consumed |
+//! | intent, no drain begun | `interrupted`; nothing was touched |
+//! | drain begun, restart not begun | readmit, `interrupted` |
+//! | restart begun, end unknown | the container's start tells: restarted → go on; not → readmit, `interrupted` |
+//! | restart done | healthy, readmit, verify, as if nothing had happened |
+//!
+//! `reconcile` is the second net: whatever is drained in our name and belongs to no open record is readmitted.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::act::Acted;
+use crate::act::scribe::Scribe;
+use crate::act::steps::{Steps, readmit, restarted_after_all};
+use crate::event::{Draft, Event, Record, Step};
+use crate::pipeline::{Context, Ending};
+use crate::reason::Reason;
+use crate::world::Call;
+
+/// How long a call that was cut off by a crash may still be at work in the Engine.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Takes up a run that an earlier process began.
+///
+/// # Errors
+/// The ending that the record is to be closed with.
+pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record) -> Result<Acted, Ending> {
+    let Some(intent) = &record.intent else {
+        return Err(Ending::interrupted(Reason::Crashed, "stopped before anything was decided"));
+    };
+    let plan = intent.plan.clone();
+    let restart_at = record.steps.iter().find(|run| run.step == Step::Restart).map(|run| run.started_at);
+    end_what_was_running(context, scribe, record).await;
+    let mut steps = Steps { context, scribe, plan: plan.clone() };
+    let restarted: Result<Timestamp, Ending> = async {
+        let Some(acted_at) = restart_at else {
+            return Err(Ending::interrupted(Reason::Crashed, "stopped before the restart"));
+        };
+        if !restarted(context, record).await {
+            return Err(Ending::interrupted(Reason::Crashed, "stopped at the restart, and the container did not restart"));
+        }
+        if !record.began(Step::AwaitHealthy) && !record.began(Step::Readmit) {
+            steps.await_healthy(acted_at).await?;
+        }
+        Ok(acted_at)
+    }
+    .await;
+    let readmitted = match record.began(Step::Drain) && !record.done(Step::Readmit) {
+        true => steps.readmit().await,
+        false => Ok(()),
+    };
+    let acted_at = restarted?;
+    readmitted?;
+    Ok(Acted { plan, acted_at })
+}
+
+/// A step that has no end was cut off by the crash; what became of it is looked up where that matters.
+async fn end_what_was_running(context: &Context, scribe: &mut Scribe, record: &Record) {
+    let Some(step) = record.running() else { return };
+    let call = match (step, &record.intent) {
+        (Step::Restart, Some(intent)) => {
+            context.world.clock.sleep(SETTLE).await;
+            restarted_after_all(&context.world, &intent.plan, "remediator stopped during the call").await
+        }
+        _ => Call::Unknown("remediator stopped during this step".to_owned()),
+    };
+    scribe.note(context.world.clock.now(), Event::StepEnded { step, call, note: serde_json::Value::Null }).await;
+}
+
+/// Done according to the journal, or according to the container's start.
+async fn restarted(context: &Context, record: &Record) -> bool {
+    if record.done(Step::Restart) {
+        return true;
+    }
+    let Some(intent) = &record.intent else { return false };
+    match context.world.engine.inspect(&intent.plan.container).await {
+        Ok(container) => container.started_at.is_some_and(|at| at > intent.plan.started_at),
+        Err(_) => false,
+    }
+}
+
+/// Compares the balancer with the journal and readmits what is drained in our name without an open record.
+/// Returns how many servers are still drained in our name although nobody works on them.
+pub async fn reconcile(context: &Context) -> usize {
+    let orphans = context.journal.read(|state| {
+        let orphan = |record: &crate::event::RecordId| !state.open.contains_key(record);
+        let drained = state.books.drained.iter().filter(|(_, drained)| orphan(&drained.record));
+        drained.map(|(server, drained)| (server.clone(), drained.record)).collect::<Vec<_>>()
+    });
+    let mut left = 0;
+    for (server, record) in orphans {
+        match readmit(&context.world, &server).await {
+            Ok(detail) => {
+                let now = context.world.clock.now();
+                let detail = format!("drained by record {record}, which is closed: {detail}");
+                tracing::warn!(%server, %record, %detail, "readmitted");
+                if let Err(error) = context.journal.append(Draft::global(now, Event::Readmitted { server, detail })).await {
+                    tracing::error!(%error, "the readmit is done but could not be written");
+                }
+            }
+            Err(error) => {
+                left += 1;
+                tracing::error!(%server, %record, %error, "a server is drained in our name and cannot be readmitted");
+            }
+        }
+    }
+    left
+}
+

@@ -1,0 +1,98 @@
+//! Writes one record's entries in their order. What must be durable before something is done is written with
+//! [`Scribe::must`]; what has already happened is written with [`Scribe::note`], which never fails: while the journal
+//! cannot be written the entries wait here, in order, and [`Scribe::settle`] stays until they are on disk.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::audit::JournalError;
+use crate::audit::journal::Journal;
+use crate::event::{Draft, Event, RecordId, Step};
+use crate::world::Clock;
+
+/// Waits between attempts to write what waits here: from the first to the last, then the last again.
+const RETRIES: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+pub struct Scribe {
+    journal: Journal,
+    record: RecordId,
+    backlog: VecDeque<Draft>,
+    begun: Vec<Step>,
+}
+
+impl Scribe {
+    pub fn new(journal: Journal, record: RecordId) -> Self {
+        let begun = journal.read(|state| {
+            state.open.get(&record).map(|r| r.steps.iter().map(|run| run.step).collect()).unwrap_or_default()
+        });
+        Scribe { journal, record, backlog: VecDeque::new(), begun }
+    }
+
+    pub fn record(&self) -> RecordId {
+        self.record
+    }
+
+    /// True when the step was begun, by this process or by one before it.
+    pub fn began(&self, step: Step) -> bool {
+        self.begun.contains(&step)
+    }
+
+    /// Durable when this returns `Ok`, together with everything that waited.
+    ///
+    /// # Errors
+    /// The journal could not be written. The entry is dropped: what it announces must not be done.
+    pub async fn must(&mut self, now: jiff::Timestamp, event: Event) -> Result<(), JournalError> {
+        let draft = Draft::of(self.record, now, event);
+        let mut drafts: Vec<Draft> = self.backlog.iter().cloned().collect();
+        drafts.push(draft.clone());
+        self.journal.transact(move |_| (drafts, ())).await?;
+        self.backlog.clear();
+        self.remember(&draft.event);
+        Ok(())
+    }
+
+    /// For what has happened already: on disk now, or as soon as the journal can be written.
+    pub async fn note(&mut self, now: jiff::Timestamp, event: Event) {
+        self.remember(&event);
+        self.backlog.push_back(Draft::of(self.record, now, event));
+        if let Err(error) = self.flush().await {
+            tracing::error!(record = %self.record, %error, waiting = self.backlog.len(), "the journal cannot be written; entries wait");
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), JournalError> {
+        if self.backlog.is_empty() {
+            return Ok(());
+        }
+        let drafts: Vec<Draft> = self.backlog.iter().cloned().collect();
+        self.journal.transact(move |_| (drafts, ())).await?;
+        self.backlog.clear();
+        Ok(())
+    }
+
+    /// Waits until nothing waits any more.
+    pub async fn settle(&mut self, clock: &dyn Clock) {
+        let mut waits = RETRIES.iter().chain(std::iter::repeat(&RETRIES[RETRIES.len() - 1]));
+        while let Err(error) = self.flush().await {
+            if let JournalError::Illegal(_) = error {
+                // A bug of ours, and no wait mends it: say it loudly and leave the record to the next start.
+                tracing::error!(record = %self.record, %error, "the journal refuses the record's entries");
+                self.backlog.clear();
+                return;
+            }
+            clock.sleep(*waits.next().unwrap_or(&RETRIES[0])).await;
+        }
+    }
+
+    fn remember(&mut self, event: &Event) {
+        if let Event::StepStarted { step } = event {
+            self.begun.push(*step);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The five steps, one function each: start on disk, call, look, end on disk.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::act::scribe::Scribe;
+use crate::decide::decision::Plan;
+use crate::decide::playbook::OnTimeout;
+use crate::event::{Event, Step};
+use crate::period::Period;
+use crate::pipeline::{Context, Ending};
+use crate::reason::Reason;
+use crate::world::{Call, Container, Health, Server, World};
+
+/// How often a drain and a starting container are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// What the Engine may take on top of the grace before its answer counts as unknown.
+const ENGINE_MARGIN: Duration = Duration::from_secs(15);
+/// Waits between attempts to readmit; the reconciler takes over after the last.
+const READMIT_RETRIES: [Duration; 6] = [
+    Duration::ZERO,
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+
+/// The hands of one run.
+pub struct Steps<'a> {
+    pub context: &'a Context,
+    pub scribe: &'a mut Scribe,
+    pub plan: Plan,
+}
+
+impl Steps<'_> {
+    fn now(&self) -> Timestamp {
+        self.context.world.clock.now()
+    }
+
+    /// The step's start on disk, or no step.
+    async fn start(&mut self, step: Step) -> Result<Timestamp, Ending> {
+        let now = self.now();
+        match self.scribe.must(now, Event::StepStarted { step }).await {
+            Ok(()) => Ok(now),
+            Err(error) => Err(Ending::interrupted(Reason::StoreUnavailable, format!("before {}: {error}", step.word()))),
+        }
+    }
+
+    async fn end(&mut self, step: Step, call: Call, note: Value) {
+        let now = self.now();
+        self.scribe.note(now, Event::StepEnded { step, call, note }).await;
+    }
+
+    /// What the container was before it is touched: inspect, health log, last log lines.
+    pub async fn capture_evidence(&mut self) -> Result<(), Ending> {
+        self.start(Step::CaptureEvidence).await?;
+        let engine = &self.context.world.engine;
+        let (container, logs) = tokio::join!(engine.inspect(&self.plan.container), engine.logs(&self.plan.container, self.plan.logs));
+        let missing = container.as_ref().err().or(logs.as_ref().err()).map(|why| why.detail.clone());
+        let note = json!({ "container": container.ok(), "logs": logs.ok() });
+        match missing {
+            None => {
+                self.end(Step::CaptureEvidence, Call::Done, note).await;
+                Ok(())
+            }
+            Some(why) => {
+                self.end(Step::CaptureEvidence, Call::Failed(why.clone()), note).await;
+                if self.plan.evidence_required {
+                    return Err(Ending::interrupted(Reason::EvidenceMissing, why));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// No new sessions for the server, then wait until the open ones are over.
+    pub async fn drain(&mut self) -> Result<(), Ending> {
+        let started = self.start(Step::Drain).await?;
+        let call = self.context.world.balancer.drain(&self.plan.server).await;
+        if let Call::Failed(why) | Call::Unknown(why) = &call {
+            let (why, detail) = (why.clone(), format!("draining {}: {why}", self.plan.server));
+            self.end(Step::Drain, call, json!({ "server": self.plan.server, "why": why })).await;
+            return Err(Ending::failed(Reason::DrainFailed, detail));
+        }
+        let within = self.plan.drain.within.get();
+        let emptied = until(&self.context.world, within, || async {
+            match server(&self.context.world, &self.plan).await {
+                Ok(server) if server.drained && server.sessions == 0 && server.queued == 0 => Ok(()),
+                Ok(server) => Err(format!("{} has {} sessions and {} queued", server.path, server.sessions, server.queued)),
+                Err(why) => Err(why),
+            }
+        })
+        .await;
+        let took = crate::words::roughly(self.now().duration_since(started));
+        match emptied {
+            Ok(()) => {
+                self.end(Step::Drain, Call::Done, json!({ "server": self.plan.server, "emptied_in": took })).await;
+                Ok(())
+            }
+            Err(left) => {
+                let proceed = self.plan.drain.on_timeout == OnTimeout::Proceed;
+                let note = json!({ "server": self.plan.server, "after": took, "left": left, "proceed": proceed });
+                self.end(Step::Drain, Call::Failed(format!("not empty in {}", self.plan.drain.within)), note).await;
+                if proceed {
+                    return Ok(());
+                }
+                Err(Ending::failed(Reason::DrainTimeout, format!("not empty within {}: {left}", self.plan.drain.within)))
+            }
+        }
+    }
+
+    /// One restart call. Returns when it was begun, provided that the container did restart.
+    pub async fn restart(&mut self) -> Result<Timestamp, Ending> {
+        let acted_at = self.start(Step::Restart).await?;
+        let bound = Duration::from_secs(u64::from(self.plan.grace_seconds)) + ENGINE_MARGIN;
+        let call = self.context.world.engine.restart(&self.plan.container, self.plan.grace_seconds, bound).await;
+        let call = match call {
+            Call::Unknown(why) => restarted_after_all(&self.context.world, &self.plan, &why).await,
+            known => known,
+        };
+        self.end(Step::Restart, call.clone(), json!({ "container": self.plan.container })).await;
+        match call {
+            Call::Done => Ok(acted_at),
+            Call::Failed(why) => Err(Ending::failed(Reason::RestartFailed, why)),
+            Call::Unknown(why) => Err(Ending::failed(Reason::RestartUnknown, why)),
+        }
+    }
+
+    /// Running, started anew, and healthy by its own health check (running is enough for an image without one).
+    pub async fn await_healthy(&mut self, acted_at: Timestamp) -> Result<(), Ending> {
+        // The container runs again whether this is on disk or not; there is nothing to hold back.
+        let now = self.now();
+        self.scribe.note(now, Event::StepStarted { step: Step::AwaitHealthy }).await;
+        let healthy = until(&self.context.world, self.plan.healthy_within.get(), || async {
+            let container = self.context.world.engine.inspect(&self.plan.container).await.map_err(|why| why.detail)?;
+            healthy(&container, &self.plan)
+        })
+        .await;
+        let took = crate::words::roughly(self.now().duration_since(acted_at));
+        match healthy {
+            Ok(()) => {
+                self.end(Step::AwaitHealthy, Call::Done, json!({ "after": took })).await;
+                Ok(())
+            }
+            Err(why) => {
+                self.end(Step::AwaitHealthy, Call::Failed(why.clone()), json!({ "after": took })).await;
+                Err(Ending::failed(Reason::NotHealthyInTime, format!("not healthy within {}: {why}", self.plan.healthy_within)))
+            }
+        }
+    }
+
+    /// The server takes traffic again. Blocked by nothing: not by a pause, a breaker, an expired permit or the journal.
+    pub async fn readmit(&mut self) -> Result<(), Ending> {
+        let now = self.now();
+        self.scribe.note(now, Event::StepStarted { step: Step::Readmit }).await;
+        let mut last = String::new();
+        for wait in READMIT_RETRIES {
+            self.context.world.clock.sleep(wait).await;
+            match readmit(&self.context.world, &self.plan.server).await {
+                Ok(note) => {
+                    self.end(Step::Readmit, Call::Done, json!({ "server": self.plan.server, "note": note })).await;
+                    return Ok(());
+                }
+                Err(why) => last = why,
+            }
+        }
+        self.end(Step::Readmit, Call::Failed(last.clone()), json!({ "server": self.plan.server })).await;
+        Err(Ending::failed(Reason::ReadmitFailed, format!("{}: {last}; it is tried again until it works", self.plan.server)))
+    }
+}
+
+/// Makes sure that the server is not drained. A server that somebody put in maintenance meanwhile is left alone: making
+/// it ready would undo their work. Safe to repeat.
+pub async fn readmit(world: &World, path: &crate::target::ServerPath) -> Result<String, String> {
+    let find = || async {
+        let servers = world.balancer.servers().await.map_err(|why| why.detail)?;
+        servers.into_iter().find(|server| server.path == *path).ok_or_else(|| format!("the balancer has no server {path}"))
+    };
+    let before = find().await?;
+    if before.maintenance {
+        return Ok("somebody put it in maintenance; left alone".to_owned());
+    }
+    if !before.drained {
+        return Ok("it was not drained any more".to_owned());
+    }
+    if let Call::Failed(why) | Call::Unknown(why) = world.balancer.ready(path).await {
+        return Err(why);
+    }
+    let after = find().await?;
+    if after.drained { Err(format!("{path} is still drained")) } else { Ok(format!("{path} is {}", crate::words::server_word(&after))) }
+}
+
+async fn server(world: &World, plan: &Plan) -> Result<Server, String> {
+    let servers = world.balancer.servers().await.map_err(|why| why.detail)?;
+    servers.into_iter().find(|server| server.path == plan.server).ok_or_else(|| format!("the balancer has no {}", plan.server))
+}
+
+/// The Engine's answer is unknown: look at the container's start until it is clear or the time is up.
+pub async fn restarted_after_all(world: &World, plan: &Plan, why: &str) -> Call {
+    let within = Duration::from_secs(u64::from(plan.grace_seconds)) + ENGINE_MARGIN;
+    let seen = until(world, within, || async {
+        match world.engine.inspect(&plan.container).await {
+            Ok(container) if container.started_at.is_some_and(|at| at > plan.started_at) => Ok(()),
+            Ok(container) => Err(format!("{} is {} and has not started anew", container.name, container.status)),
+            Err(error) => Err(error.detail),
+        }
+    })
+    .await;
+    match seen {
+        Ok(()) => Call::Done,
+        Err(state) => Call::Unknown(format!("{why}; then for {}: {state}", Period::from(within))),
+    }
+}
+
+fn healthy(container: &Container, plan: &Plan) -> Result<(), String> {
+    let name = &container.name;
+    match (container.running, container.started_at, container.health) {
+        (false, _, _) => Err(format!("{name} is {}", container.status)),
+        (true, Some(at), _) if at <= plan.started_at => Err(format!("{name} has not started anew")),
+        (true, None, _) => Err(format!("the Engine does not say when {name} started")),
+        (true, Some(_), Health::Healthy | Health::None) => Ok(()),
+        (true, Some(_), Health::Starting) => Err(format!("{name} is still starting")),
+        (true, Some(_), Health::Unhealthy) => Err(format!("{name} is unhealthy")),
+    }
+}
+
+/// Looks until it is so or the time is up; then the last thing seen.
+async fn until<F, Fut>(world: &World, within: Duration, look: F) -> Result<(), String>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<(), String>>,
+{
+    let mut waited = Duration::ZERO;
+    loop {
+        match look().await {
+            Ok(()) => return Ok(()),
+            Err(last) if waited >= within => return Err(last),
+            Err(_) => {}
+        }
+        world.clock.sleep(LOOK).await;
+        waited += LOOK;
+    }
+}

@@ -1,0 +1,206 @@
+//! What the HTTP face may ask of the rooms behind it.
+//!
+//! The face reads the journal and hands alerts in; it never acts. There are two desks: the real one (`app`) and the
+//! fake one that the tests of the face stand on.
+//!
+//! A caller who hangs up drops the future that serves him, at any await. So every method here must be safe to drop:
+//! what was queued for the journal is still committed, and what is asked again folds in.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::alert::{AlertGroup, AlertStatus};
+use crate::event::{Pause, PauseScope, Record, RecordId};
+use crate::period::Period;
+use crate::reason::{Outcome, Reason};
+use crate::target::PlaybookName;
+
+/// What became of one alert of a delivery, in the order of the delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The record that tells the alert's story; none when it has none (a "resolved" of nothing that we hold).
+    pub id: Option<RecordId>,
+    pub alertname: String,
+    /// Alertmanager's, recomputed by us: 16 hex digits.
+    pub fingerprint: String,
+    pub status: AlertStatus,
+    /// `service/instance`; none when the alert does not name one.
+    pub target: Option<String>,
+    pub playbook: Option<PlaybookName>,
+    pub state: ReceiptState,
+    /// Why it went no further than this, when that is known already.
+    pub reason: Option<Reason>,
+    pub detail: String,
+}
+
+/// How far an alert came before it was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiptState {
+    /// It opened a record.
+    Accepted,
+    /// It belongs to an episode that is held or watched already.
+    Folded,
+    /// Alertmanager says that it is over. A hint, never proof.
+    Resolved,
+}
+
+/// It could not be done now; asking again later may work. Becomes a 503.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Unavailable {
+    /// [`Reason::StoreUnavailable`] or [`Reason::ShuttingDown`], as a rule.
+    pub reason: Reason,
+    pub detail: String,
+}
+
+/// Why a question or an order was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeskError {
+    /// What it names does not exist. Becomes a 404: a misspelt pause must not look like a pause.
+    #[error("{0}")]
+    NoSuch(String),
+    /// It can never be answered as it was asked. Becomes a 400.
+    #[error("{0}")]
+    BadQuery(String),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Which records are asked for; everything given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    pub outcome: Option<Outcome>,
+    pub reason: Option<Reason>,
+    pub playbook: Option<PlaybookName>,
+    /// `service/instance`.
+    pub target: Option<String>,
+    /// Of the alert that opened the record or of any that folded into it.
+    pub fingerprint: Option<String>,
+    /// Alertmanager's group key, as delivered.
+    pub group_key: Option<String>,
+    /// Opened at or after.
+    pub since: Option<Timestamp>,
+    /// Opened before.
+    pub until: Option<Timestamp>,
+}
+
+/// One page of records, newest first. Each is the line of `audit.jsonl`; an open record has `"outcome": null`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RecordPage {
+    pub records: Vec<serde_json::Value>,
+    /// Where the next page starts; none after the last. Opaque to the caller; letters, digits, `-`, `_` and `.` only.
+    pub next: Option<String>,
+}
+
+/// A closed record as `audit.jsonl` has it, with the sequence number of the entry that closed it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClosedLine {
+    pub seq: u64,
+    pub line: serde_json::Value,
+}
+
+/// A pause that somebody asks for. The desk's clock makes `until` of `lasting`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PauseOrder {
+    pub scope: PauseScope,
+    pub actor: String,
+    pub reason: String,
+    /// None: until somebody resumes.
+    pub lasting: Option<Period>,
+}
+
+/// Whether one thing that we need is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    pub name: String,
+    pub ok: bool,
+    pub detail: String,
+}
+
+/// What is true now and shown as gauges, taken at each scrape, so that a pause that ran out is not shown for ever.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gauges {
+    /// Pauses in force, of any scope.
+    pub pauses: u64,
+    /// By the breaker's name (`playbook/service`).
+    pub breakers: Vec<(String, BreakerState)>,
+    pub drained_servers: u64,
+    pub watches: u64,
+    pub open_records: u64,
+    /// When the pipeline last decided anything.
+    pub last_decision: Option<Timestamp>,
+    pub head_seq: u64,
+    /// The hash of the journal's newest entry, 64 hex digits; empty while there is none.
+    pub head_hash: String,
+}
+
+/// The value of a breaker's gauge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    Closed = 0,
+    HalfOpen = 1,
+    Open = 2,
+}
+
+#[async_trait]
+pub trait Desk: Send + Sync {
+    /// Takes a delivery in, durably, and answers with one receipt per alert in the same order. All or nothing.
+    ///
+    /// # Errors
+    /// It is not on disk. The caller (Alertmanager) delivers again.
+    async fn take_in(&self, group: AlertGroup) -> Result<Vec<Receipt>, Unavailable>;
+
+    /// Waits until the episodes behind these receipts have an outcome, at most `within`, and answers with the newest
+    /// record of each, open or closed, in no particular order. Zero looks without waiting.
+    async fn await_outcome(&self, receipts: &[Receipt], within: Duration) -> Vec<Record>;
+
+    /// The whole story: the record, and its entries with their hashes. `None`: there is no such record.
+    async fn record(&self, id: RecordId) -> Result<Option<serde_json::Value>, Unavailable>;
+
+    /// At most `limit` records; [`DeskError::BadQuery`] when the cursor is not one of ours.
+    async fn records(&self, filter: AuditFilter, cursor: Option<String>, limit: u32) -> Result<RecordPage, DeskError>;
+
+    /// Records that closed after entry `seq`, oldest first, at most `limit`.
+    async fn closed_after(&self, seq: u64, limit: u32) -> Result<Vec<ClosedLine>, Unavailable>;
+
+    /// The sequence number of the newest committed entry, now and whenever it moves.
+    fn follow(&self) -> watch::Receiver<u64>;
+
+    async fn pause(&self, order: PauseOrder) -> Result<Pause, DeskError>;
+
+    /// Ends every pause of exactly this scope; [`DeskError::NoSuch`] when there is none, so that nobody believes that
+    /// something runs again while a wider or narrower pause still holds.
+    async fn resume(&self, scope: PauseScope, actor: String, reason: String) -> Result<(), DeskError>;
+
+    async fn reset_breaker(&self, breaker: String, actor: String, reason: String) -> Result<(), DeskError>;
+
+    /// Every rail's state and `remediations_allowed`.
+    async fn guards(&self) -> Result<serde_json::Value, Unavailable>;
+
+    async fn readiness(&self) -> Vec<Probe>;
+
+    /// Never fails: what cannot be read now is what was known last.
+    async fn gauges(&self) -> Gauges;
+}
+
+impl ReceiptState {
+    pub fn word(self) -> &'static str {
+        match self {
+            ReceiptState::Accepted => "accepted",
+            ReceiptState::Folded => "folded",
+            ReceiptState::Resolved => "resolved",
+        }
+    }
+}
+
+impl Unavailable {
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Unavailable { reason, detail: detail.into() }
+    }
+}

@@ -1,0 +1,57 @@
+//! Leave to call, as types: a route that demands a `MayRead` cannot be reached without one.
+//!
+//! Each is an extractor that shows the request's head to the [`Gate`](crate::detect::caller::Gate); it runs before any
+//! byte of the body is read. Who is turned away is counted.
+
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+
+use super::Face;
+use super::problem::Problem;
+use crate::detect::caller::{Caller, Role};
+use crate::edge::serve::Peer;
+
+/// Leave to deliver alerts.
+#[derive(Debug)]
+pub struct MayDeliver(pub Caller);
+
+/// Leave to read the audit and the guards' state.
+#[derive(Debug)]
+pub struct MayRead(pub Caller);
+
+/// Leave to pause, resume and reset.
+#[derive(Debug)]
+pub struct MayOrder(pub Caller);
+
+impl FromRequestParts<Face> for MayDeliver {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, Problem> {
+        admit(parts, face, Role::Receiver).map(MayDeliver)
+    }
+}
+
+impl FromRequestParts<Face> for MayRead {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, Problem> {
+        admit(parts, face, Role::Reader).map(MayRead)
+    }
+}
+
+impl FromRequestParts<Face> for MayOrder {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, Problem> {
+        admit(parts, face, Role::Operator).map(MayOrder)
+    }
+}
+
+fn admit(parts: &Parts, face: &Face, wanted: Role) -> Result<Caller, Problem> {
+    let header = parts.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    face.gate.admit(header, wanted).map_err(|denied| {
+        let problem = Problem::from(denied);
+        face.telemetry.denied(denied.status());
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default();
+        tracing::info!(peer, path = parts.uri.path(), %denied, "a call was turned away");
+        problem
+    })
+}

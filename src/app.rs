@@ -1,0 +1,207 @@
+//! The one place where things meet: build, start, addr, stop.
+//!
+//! Start: take the state directory, check the doors, compare the balancer with the journal, take up what an earlier
+//! process left, then listen. Stop, last in first out: stop listening, let every run come to a safe point, flush.
+
+mod desk;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::act::recover::reconcile;
+use crate::api::{self, Face};
+use crate::app::desk::FrontDesk;
+use crate::audit::export::Follower;
+use crate::audit::journal::Journal;
+use crate::config::Config;
+use crate::detect::caller::Gate;
+use crate::edge::alertmanager::Alertmanager;
+use crate::edge::clock::SystemClock;
+use crate::edge::docker::Docker;
+use crate::edge::haproxy::HaProxy;
+use crate::edge::prometheus::Prometheus;
+use crate::edge::serve;
+use crate::episodes::Episodes;
+use crate::event::{Draft, Event, Pause, PauseScope};
+use crate::guard::rails::Limits;
+use crate::metrics::Telemetry;
+use crate::page::keep_paging;
+use crate::pipeline::{Context, Timing};
+use crate::world::World;
+
+/// How often the balancer is compared with the journal, and the doors are tried.
+const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+/// How long answers that are under way may take when stopping.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A running remediator.
+pub struct App {
+    addr: SocketAddr,
+    context: Context,
+    episodes: Episodes,
+    server: serve::Server,
+    rest: TaskTracker,
+    follower: Follower,
+}
+
+/// The live world that the settings name.
+///
+/// # Errors
+/// An address that cannot be one.
+pub fn live_world(config: &Config) -> anyhow::Result<World> {
+    let s = &config.settings;
+    Ok(World {
+        metrics: Arc::new(Prometheus::new(&s.prometheus.url, s.prometheus.timeout.get()).context("prometheus")?),
+        engine: Arc::new(Docker::new(&s.docker.read, &s.docker.restart, s.docker.timeout.get()).context("docker")?),
+        balancer: Arc::new(HaProxy::new(&s.haproxy.address, s.haproxy.timeout.get()).context("haproxy")?),
+        pager: Arc::new(Alertmanager::new(&s.alertmanager.urls, s.alertmanager.timeout.get()).context("alertmanager")?),
+        clock: Arc::new(SystemClock),
+    })
+}
+
+impl App {
+    /// Builds and starts everything.
+    ///
+    /// # Errors
+    /// The state directory is taken or broken, or the address is.
+    pub async fn start(config: Config, world: World) -> anyhow::Result<App> {
+        let Config { settings, playbooks, .. } = config;
+        let journal = Journal::open(&settings.state_dir)?;
+        let context = Context {
+            world,
+            journal: journal.clone(),
+            playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
+            limits: Limits { fleet: settings.limits.fleet, group: settings.limits.group },
+            timing: Timing {
+                ask_again: settings.pages.ask_again,
+                hold: settings.pages.hold,
+                page_every: settings.pages.every,
+            },
+            host: crate::edge::host::name(),
+            shutdown: CancellationToken::new(),
+        };
+        started(&context, settings.start_paused).await?;
+        let telemetry = Arc::new(Telemetry::new(env!("CARGO_PKG_VERSION")));
+        for playbook in context.playbooks().iter() {
+            telemetry.playbook(&playbook.name);
+        }
+        let doors = Arc::new(watch::Sender::new(None));
+        try_doors(&context, &doors).await;
+        reconcile(&context).await;
+
+        let bound = serve::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
+        let episodes = Episodes::new(context.clone());
+        let rest = TaskTracker::new();
+        rest.spawn(keep_reconciling(context.clone(), Arc::clone(&doors)));
+        rest.spawn(keep_paging(context.clone(), settings.external_url.clone(), Arc::clone(&telemetry)));
+        rest.spawn(count_closed(context.clone(), Arc::clone(&telemetry)));
+        let follower = Follower::start(journal, &settings.state_dir)?;
+        episodes.take_up();
+
+        let desk = FrontDesk { context: context.clone(), episodes: episodes.clone(), doors };
+        let tokens = &settings.tokens;
+        let gate = Gate::new(&tokens.receiver, &tokens.reader, &tokens.operator)?;
+        let closing = CancellationToken::new();
+        let limits = api::Limits { body: settings.limits.body, alerts: settings.limits.alerts, ..api::Limits::default() };
+        let face = Face::new(Arc::new(desk), Arc::new(gate), Arc::clone(&telemetry), closing.clone(), limits);
+        let server = bound.serve(face.router(), serve::Limits::default(), telemetry, closing);
+        tracing::info!(addr = %server.addr(), state_dir = %settings.state_dir.display(), "listening");
+        Ok(App { addr: server.addr(), context, episodes, server, rest, follower })
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops listening, lets every run come to a safe point (no server is left drained), and flushes the journal.
+    pub async fn stop(self) {
+        let stopped = self.server.stop(CLOSE_WITHIN).await;
+        if stopped.cut > 0 {
+            tracing::warn!(connections = stopped.cut, "answers that took too long were cut off");
+        }
+        self.context.shutdown.cancel();
+        self.episodes.stopped().await;
+        self.rest.close();
+        self.rest.wait().await;
+        reconcile(&self.context).await;
+        self.follower.stop().await;
+        self.context.journal.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// The journal's first entry of this process, and the pause that the configuration asks for.
+async fn started(context: &Context, start_paused: bool) -> anyhow::Result<()> {
+    let now = context.world.clock.now();
+    let event = Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };
+    let mut drafts = vec![Draft::global(now, event)];
+    let paused = context.journal.read(|state| state.books.pauses.iter().any(|pause| pause.scope == PauseScope::All));
+    if start_paused && !paused {
+        let reason = "start_paused is set in the configuration".to_owned();
+        let pause = Pause { scope: PauseScope::All, actor: "configuration".to_owned(), reason, until: None };
+        drafts.push(Draft::global(now, Event::Paused { pause }));
+    }
+    context.journal.transact(move |_| (drafts, ())).await.context("the journal cannot be written")?;
+    Ok(())
+}
+
+/// Asks both doors for something that they must refuse, and says what came of it.
+async fn try_doors(context: &Context, doors: &watch::Sender<Option<bool>>) {
+    let answer = context.world.engine.forbidden_call_is_refused().await;
+    let refused = match answer {
+        Ok(refused) => Some(refused),
+        Err(why) => {
+            tracing::warn!(error = %why, "the doors to the Docker Engine cannot be tried");
+            None
+        }
+    };
+    if *doors.borrow() != refused {
+        match refused {
+            Some(true) => tracing::info!("both doors to the Docker Engine refuse a forbidden call"),
+            Some(false) => tracing::error!("a door to the Docker Engine lets a forbidden call through: it is no door"),
+            None => {}
+        }
+        doors.send_replace(refused);
+    }
+}
+
+async fn keep_reconciling(context: Context, doors: Arc<watch::Sender<Option<bool>>>) {
+    loop {
+        tokio::select! {
+            () = context.world.clock.sleep(RECONCILE_EVERY) => {}
+            () = context.shutdown.cancelled() => return,
+        }
+        reconcile(&context).await;
+        if *doors.borrow() != Some(true) {
+            try_doors(&context, &doors).await;
+        }
+    }
+}
+
+/// Counts what the journal says was closed, so that a metric and the audit cannot disagree.
+async fn count_closed(context: Context, telemetry: Arc<Telemetry>) {
+    let mut journal = context.journal.watch();
+    let mut seen = *journal.borrow_and_update();
+    loop {
+        tokio::select! {
+            changed = journal.changed() => if changed.is_err() { return },
+            () = context.shutdown.cancelled() => return,
+        }
+        // Bounded pages; what is left is taken at the next change.
+        match context.journal.closed_after(seen, 500).await {
+            Ok(closed) => {
+                for found in &closed {
+                    telemetry.record_closed(&found.record);
+                    seen = seen.max(found.record.seq);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "closed records could not be counted"),
+        }
+    }
+}

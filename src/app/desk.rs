@@ -1,0 +1,246 @@
+//! The desk behind the HTTP face: takes deliveries in, answers from the journal, writes down what a person orders.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::alert::AlertGroup;
+use crate::api::desk::{
+    AuditFilter, BreakerState, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, RecordPage, Unavailable,
+};
+use crate::audit::JournalError;
+use crate::audit::export::line;
+use crate::audit::query::{Cursor, Filter};
+use crate::detect;
+use crate::episodes::Episodes;
+use crate::event::{Draft, Event, Pause, PauseScope, Record, RecordId};
+use crate::guard::breaker::BreakerState as Breaker;
+use crate::guard::ledger::breaker_name;
+use crate::guard::view;
+use crate::pipeline::Context;
+use crate::reason::Reason;
+
+/// The real desk.
+pub struct FrontDesk {
+    pub context: Context,
+    pub episodes: Episodes,
+    pub doors: Arc<watch::Sender<Option<bool>>>,
+}
+
+fn unavailable(error: JournalError) -> Unavailable {
+    Unavailable::new(Reason::StoreUnavailable, error.to_string())
+}
+
+impl FrontDesk {
+    async fn order(&self, event: Event) -> Result<(), DeskError> {
+        let now = self.context.world.clock.now();
+        self.context.journal.append(Draft::global(now, event)).await.map_err(unavailable)?;
+        // A rail may have freed.
+        self.episodes.look_at(None);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Desk for FrontDesk {
+    async fn take_in(&self, group: AlertGroup) -> Result<Vec<Receipt>, Unavailable> {
+        let taken = detect::take_in(&self.context, group).await?;
+        for key in &taken.touched {
+            self.episodes.look(key);
+        }
+        Ok(taken.receipts)
+    }
+
+    async fn await_outcome(&self, receipts: &[Receipt], within: Duration) -> Vec<Record> {
+        let mut keys = Vec::new();
+        for id in receipts.iter().filter_map(|receipt| receipt.id) {
+            if let Ok(Some(record)) = self.context.journal.record(id).await {
+                keys.push(record.accepted.key);
+            }
+        }
+        keys.sort();
+        keys.dedup();
+        if !within.is_zero() {
+            let settled = keys.iter().map(|key| self.episodes.settled(key, within));
+            futures_util::future::join_all(settled).await;
+        }
+        let mut records = Vec::new();
+        for key in keys {
+            let filter = Filter { key: Some(key), ..Filter::default() };
+            if let Ok(page) = self.context.journal.query(filter, None, 1).await {
+                records.extend(page.items.into_iter().map(|found| found.record));
+            }
+        }
+        records
+    }
+
+    async fn record(&self, id: RecordId) -> Result<Option<Value>, Unavailable> {
+        let Some(record) = self.context.journal.record(id).await.map_err(unavailable)? else { return Ok(None) };
+        let story = self.context.journal.story(id).await.map_err(unavailable)?;
+        Ok(Some(json!({ "record": record, "entries": story })))
+    }
+
+    async fn records(&self, filter: AuditFilter, cursor: Option<String>, limit: u32) -> Result<RecordPage, DeskError> {
+        let cursor: Option<Cursor> = cursor
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(|_| DeskError::BadQuery("cursor: not one that an earlier page gave".to_owned()))?;
+        let filter = Filter {
+            outcome: filter.outcome,
+            reason: filter.reason,
+            playbook: filter.playbook,
+            target: filter.target,
+            fingerprint: filter.fingerprint,
+            group_key: filter.group_key,
+            since: filter.since,
+            until: filter.until,
+            ..Filter::default()
+        };
+        let page = self.context.journal.query(filter, cursor, limit as usize).await.map_err(unavailable)?;
+        Ok(RecordPage {
+            records: page.items.iter().map(|found| json!(line(found))).collect(),
+            next: page.next.map(|cursor| cursor.to_string()),
+        })
+    }
+
+    async fn closed_after(&self, seq: u64, limit: u32) -> Result<Vec<ClosedLine>, Unavailable> {
+        let found = self.context.journal.closed_after(seq, limit as usize).await.map_err(unavailable)?;
+        Ok(found.iter().map(|found| ClosedLine { seq: found.record.seq, line: json!(line(found)) }).collect())
+    }
+
+    fn follow(&self) -> watch::Receiver<u64> {
+        self.context.journal.watch()
+    }
+
+    async fn pause(&self, order: PauseOrder) -> Result<Pause, DeskError> {
+        if let PauseScope::Playbook(name) = &order.scope
+            && self.context.playbook(name).is_none()
+        {
+            return Err(DeskError::NoSuch(format!("there is no playbook {name}")));
+        }
+        if let PauseScope::Target(name) = &order.scope {
+            let known = self.context.playbooks().iter().any(|playbook| name.starts_with(&format!("{}/", playbook.service)));
+            if !known {
+                return Err(DeskError::NoSuch(format!("no playbook has targets named {name:?}; write service/instance")));
+            }
+        }
+        let until = order.lasting.and_then(|lasting| self.context.world.clock.now().checked_add(lasting.signed()).ok());
+        let pause = Pause { scope: order.scope, actor: order.actor, reason: order.reason, until };
+        self.order(Event::Paused { pause: pause.clone() }).await?;
+        Ok(pause)
+    }
+
+    async fn resume(&self, scope: PauseScope, actor: String, reason: String) -> Result<(), DeskError> {
+        let now = self.context.world.clock.now();
+        let draft = Draft::global(now, Event::Resumed { scope: scope.clone(), actor, reason });
+        let wanted = scope.clone();
+        let (entries, ()) = self
+            .context
+            .journal
+            .transact(move |state| {
+                let known = state.books.pauses.iter().any(|pause| pause.scope == wanted);
+                (if known { vec![draft] } else { Vec::new() }, ())
+            })
+            .await
+            .map_err(unavailable)?;
+        if entries.is_empty() {
+            return Err(DeskError::NoSuch(format!("{scope} is not paused")));
+        }
+        self.episodes.look_at(None);
+        Ok(())
+    }
+
+    async fn reset_breaker(&self, breaker: String, actor: String, reason: String) -> Result<(), DeskError> {
+        let known = self.context.playbooks().iter().any(|p| breaker_name(&p.name, &p.service) == breaker);
+        if !known {
+            return Err(DeskError::NoSuch(format!("there is no breaker {breaker:?}; their names are playbook/service")));
+        }
+        self.order(Event::BreakerReset { breaker, actor, reason }).await
+    }
+
+    async fn guards(&self) -> Result<Value, Unavailable> {
+        let now = self.context.world.clock.now();
+        let books = self.context.journal.read(|state| state.books.clone());
+        let playbooks: Vec<Value> = self
+            .context
+            .playbooks()
+            .iter()
+            .map(|playbook| view::playbook(&books, playbook, &self.context.limits, now))
+            .collect();
+        Ok(json!({
+            "at": now,
+            "pauses": books.pauses,
+            "playbooks": playbooks,
+            "in_flight": books.live.held.values().collect::<Vec<_>>(),
+            "drained": books.drained,
+            "watches": books.watches.values().map(|watch| json!({
+                "key": watch.key,
+                "target": watch.accepted.target.as_ref().map(ToString::to_string),
+                "record": watch.record,
+                "outcome": watch.outcome,
+                "reason": watch.reason,
+                "detail": watch.detail,
+                "since": watch.since,
+            })).collect::<Vec<_>>(),
+        }))
+    }
+
+    async fn readiness(&self) -> Vec<Probe> {
+        let world = &self.context.world;
+        let nothing = crate::alert::LabelSet::default();
+        let (metrics, engine, balancer, silences) = tokio::join!(
+            world.metrics.instant("vector(1)", world.clock.now()),
+            world.engine.ping(),
+            world.balancer.servers(),
+            world.pager.silences(&nothing),
+        );
+        let probe = |name: &str, result: Result<String, String>| Probe {
+            name: name.to_owned(),
+            ok: result.is_ok(),
+            detail: result.unwrap_or_else(|why| why),
+        };
+        let answers = |text: &str| text.to_owned();
+        let doors = match *self.doors.borrow() {
+            Some(true) => Ok("both doors refuse a forbidden call".to_owned()),
+            Some(false) => Err("a door lets a forbidden call through".to_owned()),
+            None => Err("not checked yet".to_owned()),
+        };
+        let store = self.context.journal.trouble().map_or_else(|| Ok("writable".to_owned()), Err);
+        vec![
+            probe("store", store),
+            probe("prometheus", metrics.map(|_| answers("answers")).map_err(|why| why.detail)),
+            probe("docker", engine.map(|()| answers("answers")).map_err(|why| why.detail)),
+            probe("doors", doors),
+            probe("balancer", balancer.map(|servers| format!("{} servers", servers.len())).map_err(|why| why.detail)),
+            probe("alertmanager", silences.map(|_| answers("answers")).map_err(|why| why.detail)),
+        ]
+    }
+
+    async fn gauges(&self) -> Gauges {
+        let now = self.context.world.clock.now();
+        let playbooks = self.context.playbooks();
+        self.context.journal.read(|state| Gauges {
+            pauses: state.books.pauses.iter().filter(|pause| pause.until.is_none_or(|until| now < until)).count() as u64,
+            breakers: playbooks
+                .iter()
+                .map(|playbook| {
+                    let state = match view::breaker(&state.books, playbook, now).state {
+                        Breaker::Closed => BreakerState::Closed,
+                        Breaker::HalfOpen | Breaker::Probing(_) => BreakerState::HalfOpen,
+                        Breaker::Open { .. } => BreakerState::Open,
+                    };
+                    (breaker_name(&playbook.name, &playbook.service), state)
+                })
+                .collect(),
+            drained_servers: state.books.drained.len() as u64,
+            watches: state.books.watches.len() as u64,
+            open_records: state.open.len() as u64,
+            last_decision: state.books.last_decision,
+            head_seq: state.head.seq,
+            head_hash: state.head.hash.clone(),
+        })
+    }
+}

@@ -1,0 +1,262 @@
+//! One batch: from closures to entries on the disk, or to nothing at all.
+//!
+//! Promise: every command of a batch sees the newest state, the earlier commands of the same batch included; all
+//! entries of the batch are committed at once; nobody is answered and nothing is published before that; when the commit
+//! fails, everybody is told, and the state is the committed one again.
+//!
+//! How: two states. `working` runs ahead within a batch; the published one follows by applying the same entries again
+//! once they are on the disk. Folding is deterministic, so the two are equal between batches, and going back is copying
+//! the published one. That copy is only made when something went wrong.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use crate::audit::JournalError;
+use crate::audit::chain::{Head, Link};
+use crate::audit::projection::{self, Changes};
+use crate::audit::state::State;
+use crate::edge::sqlite;
+use crate::event::{Draft, Entry, Event, IllegalTransition, Record, RecordId};
+use crate::guard::ledger::Books;
+
+/// Longest body of one entry, in bytes. The largest are evidence: a few hundred log lines of 2,000 bytes each.
+const MAX_BODY: usize = 8 << 20;
+
+/// What everybody may see, from any thread.
+pub(super) struct Published {
+    pub state: RwLock<State>,
+    pub seq: watch::Sender<u64>,
+    /// Commits since the start.
+    pub commits: AtomicU64,
+    /// Why the last commit failed; none once one succeeds.
+    pub trouble: RwLock<Option<String>>,
+    /// Drills: the next commits fail as on a full disk.
+    pub full: AtomicBool,
+}
+
+/// A transaction whose types are forgotten, so that a queue can hold it.
+pub(super) trait Command: Send {
+    fn draft(&mut self, state: &State) -> Vec<Draft>;
+    fn answer(self: Box<Self>, result: Result<Vec<Entry>, JournalError>);
+}
+
+pub(super) struct Transaction<F, T> {
+    pub body: Option<F>,
+    pub value: Option<T>,
+    pub reply: oneshot::Sender<Result<(Vec<Entry>, T), JournalError>>,
+}
+
+/// The connection that writes, and the state that runs ahead.
+pub(super) struct Core {
+    pub conn: Connection,
+    working: State,
+    published: Arc<Published>,
+}
+
+/// What the commands of a batch have made so far.
+#[derive(Default)]
+struct Staged {
+    links: Vec<Link>,
+    entries: Vec<Entry>,
+    /// Records that were opened in this batch, with the number of their first entry.
+    opened: BTreeMap<RecordId, u64>,
+    closed: BTreeMap<RecordId, Record>,
+}
+
+impl<F, T> Command for Transaction<F, T>
+where
+    F: FnOnce(&State) -> (Vec<Draft>, T) + Send,
+    T: Send,
+{
+    fn draft(&mut self, state: &State) -> Vec<Draft> {
+        let Some(body) = self.body.take() else { return Vec::new() };
+        let (drafts, value) = body(state);
+        self.value = Some(value);
+        drafts
+    }
+
+    fn answer(self: Box<Self>, result: Result<Vec<Entry>, JournalError>) {
+        let Transaction { value, reply, .. } = *self;
+        let result = result.and_then(|entries| value.map(|value| (entries, value)).ok_or(JournalError::Closed));
+        // A caller who went away is no reason to undo what is on the disk.
+        let _ = reply.send(result);
+    }
+}
+
+impl Published {
+    pub fn new(state: State) -> Arc<Published> {
+        let (seq, _) = watch::channel(state.head.seq);
+        Arc::new(Published {
+            state: RwLock::new(state),
+            seq,
+            commits: AtomicU64::new(0),
+            trouble: RwLock::default(),
+            full: AtomicBool::new(false),
+        })
+    }
+
+    /// Tells whoever follows the journal, too: that nothing can be written is news.
+    fn troubled(&self, trouble: Option<String>) {
+        let news = trouble.is_some();
+        *self.trouble.write().unwrap_or_else(PoisonError::into_inner) = trouble;
+        if news {
+            self.seq.send_modify(|_| {});
+        }
+    }
+
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        // Poisoned only if folding panicked; entries are folded into `working` first, so it would have panicked there.
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Core {
+    pub fn new(conn: Connection, published: Arc<Published>) -> Core {
+        Core { conn, working: published.read(State::clone), published }
+    }
+
+    /// Runs a batch and answers everybody in it.
+    pub fn run(&mut self, mut batch: Vec<Box<dyn Command>>) {
+        let mut staged = Staged::default();
+        let mut results = Vec::with_capacity(batch.len());
+        for command in &mut batch {
+            // A closure sees the state and cannot change it, so its panic leaves nothing half done.
+            let drafts = catch_unwind(AssertUnwindSafe(|| command.draft(&self.working)));
+            results.push(drafts.map_err(|_| JournalError::Panicked).and_then(|drafts| self.stage(drafts, &mut staged)));
+        }
+        match self.commit(&staged) {
+            Ok(()) => self.publish(&staged),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, entries = staged.entries.len(), "commit failed");
+                self.published.troubled(Some(crate::edge::causes(&error)));
+                self.working = self.published.read(State::clone);
+                // Those whose own transaction was refused keep their reason.
+                results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = Err(error.clone()));
+            }
+        }
+        for (command, result) in batch.into_iter().zip(results) {
+            command.answer(result);
+        }
+    }
+
+    /// Numbers, chains and folds the entries of one transaction; all of them or none.
+    fn stage(&mut self, drafts: Vec<Draft>, staged: &mut Staged) -> Result<Vec<Entry>, JournalError> {
+        let mut links = Vec::with_capacity(drafts.len());
+        let mut entries = Vec::with_capacity(drafts.len());
+        let mut head = self.working.head.clone();
+        for Draft { at, record, event } in drafts {
+            let kind = event.kind();
+            let unwritable = |why| JournalError::Unwritable { kind, why };
+            let entry = Entry { seq: head.seq + 1, at, record, event };
+            let (link, entry) = Link::forge(&entry, &head).map_err(unwritable)?;
+            if link.body.len() > MAX_BODY {
+                return Err(unwritable(format!("{} bytes, at most {MAX_BODY}", link.body.len())));
+            }
+            self.refuse_a_second_life(&entry, staged)?;
+            head = Head { seq: link.seq, hash: link.hash.clone() };
+            links.push(link);
+            entries.push(entry);
+        }
+        let mut closed = BTreeMap::new();
+        for (entry, link) in entries.iter().zip(&links) {
+            match self.working.apply(entry) {
+                Ok(record) => closed.extend(record.map(|record| (record.id, record))),
+                Err(illegal) => {
+                    self.go_back_to(staged);
+                    return Err(illegal.into());
+                }
+            }
+            self.working.head.hash.clone_from(&link.hash);
+        }
+        staged.opened.extend(entries.iter().filter_map(opening));
+        staged.closed.append(&mut closed);
+        staged.links.append(&mut links);
+        staged.entries.extend(entries.iter().cloned());
+        Ok(entries)
+    }
+
+    /// The state forgets closed records; the table does not.
+    fn refuse_a_second_life(&self, entry: &Entry, staged: &Staged) -> Result<(), JournalError> {
+        let Some((id, seq)) = opening(entry) else { return Ok(()) };
+        if staged.closed.contains_key(&id) || projection::known(&self.conn, id)? {
+            let phase = "an earlier opening".to_owned();
+            return Err(IllegalTransition { seq, record: id.to_string(), event: entry.event.kind(), phase }.into());
+        }
+        Ok(())
+    }
+
+    /// Undoes a transaction that was folded half-way: a bug in a caller, so that it may cost a copy.
+    fn go_back_to(&mut self, staged: &Staged) {
+        self.working = self.published.read(State::clone);
+        fold(&mut self.working, staged);
+    }
+
+    fn commit(&mut self, staged: &Staged) -> Result<(), JournalError> {
+        if staged.entries.is_empty() {
+            return Ok(());
+        }
+        let ids = staged.entries.iter().filter_map(|entry| entry.record);
+        let working = &self.working;
+        let records = ids
+            .filter_map(|id| {
+                let record = staged.closed.get(&id).or_else(|| working.open.get(&id))?;
+                Some((id, (staged.opened.get(&id).copied(), record)))
+            })
+            .collect();
+        let books_changed = self.published.read(|published| books_differ(published, working));
+        let changes = Changes { links: &staged.links, records: &records, state: working, books_changed };
+        let full = self.published.full.load(Ordering::Relaxed);
+        sqlite::write(&mut self.conn, |transaction| {
+            projection::save(transaction, &changes)?;
+            if full { Err(disk_full()) } else { Ok(()) }
+        })
+    }
+
+    fn publish(&mut self, staged: &Staged) {
+        if staged.entries.is_empty() {
+            return;
+        }
+        {
+            let mut state = self.published.state.write().unwrap_or_else(PoisonError::into_inner);
+            fold(&mut state, staged);
+        }
+        self.published.commits.fetch_add(1, Ordering::Relaxed);
+        self.published.troubled(None);
+        self.published.seq.send_replace(self.working.head.seq);
+    }
+}
+
+/// The record that an entry opens, with the entry's number.
+fn opening(entry: &Entry) -> Option<(RecordId, u64)> {
+    entry.record.filter(|_| matches!(entry.event, Event::Accepted { .. })).map(|id| (id, entry.seq))
+}
+
+/// Folds entries that were folded before, so that none of them can be illegal.
+fn fold(state: &mut State, staged: &Staged) {
+    for (entry, link) in staged.entries.iter().zip(&staged.links) {
+        if let Err(illegal) = state.apply(entry) {
+            tracing::error!(%illegal, "the same entry folded twice gave two answers");
+        }
+        state.head.hash.clone_from(&link.hash);
+    }
+}
+
+/// Whether the books must be stored again. What changes with nearly every entry is stored with the stamp instead.
+fn books_differ(old: &State, new: &State) -> bool {
+    if old.head.seq == 0 {
+        return true;
+    }
+    // No `..`: a new field must say where it is stored.
+    let Books { last_at: _, last_decision: _, live, shadow, pauses, drained, watches } = &old.books;
+    let new = &new.books;
+    (live, shadow, pauses, drained, watches) != (&new.live, &new.shadow, &new.pauses, &new.drained, &new.watches)
+}
+
+fn disk_full() -> JournalError {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None).into()
+}

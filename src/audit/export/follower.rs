@@ -1,0 +1,263 @@
+//! `audit.jsonl`: the closed records as a file that log shippers can read.
+//!
+//! Promise: every closed record is one line, in the order of closing; no crash loses or doubles one. The file follows
+//! the journal and never the other way round, so that a full disk delays lines and nothing else.
+//!
+//! How: the last whole line says where to go on. What comes after it is cut off: it is the half of a line that will be
+//! written again. A file without a line (new, or just rotated) says nothing, so the number of the last line is kept
+//! beside it. A file that was moved away (logrotate) is noticed by its inode before each write, and on
+//! [`Follower::reopen`]. Deleting the file does not bring its lines back: `audit export` does.
+//!
+//! Race accepted: a file that is rotated in the instant between a crash's last line and the note of its number gets
+//! that one batch twice, once in the old file and once in the new.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::audit::export::line;
+use crate::audit::journal::Journal;
+use crate::audit::query::Found;
+use crate::audit::{JournalError, query};
+
+/// The file within the state directory.
+pub const FILE: &str = "audit.jsonl";
+/// The number of the last line that was written, for when the file has none.
+const POSITION: &str = "audit.jsonl.position";
+/// How long a failed write waits to be tried again, and how often an idle follower looks whether its file was moved.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Lines per write: a line with evidence may have some hundreds of kilobytes.
+const BATCH: usize = 50;
+/// Bytes read at once on the way back to the last line.
+const CHUNK: u64 = 64 << 10;
+
+/// The task that writes the file; it holds a handle of the journal. [`Follower::stop`] waits for its last line; dropping
+/// it only tells it to end.
+#[derive(Debug)]
+pub struct Follower {
+    signals: Arc<Signals>,
+    task: JoinHandle<()>,
+    _ends_with_us: DropGuard,
+}
+
+#[derive(Debug, Default)]
+struct Signals {
+    stop: CancellationToken,
+    reopen: AtomicBool,
+    wake: Notify,
+}
+
+/// The open file and the number of its last line.
+#[derive(Debug)]
+struct LineFile {
+    dir: PathBuf,
+    file: File,
+    position: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error("{FILE} cannot be written")]
+    File(#[from] io::Error),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Follower {
+    /// Opens `audit.jsonl` in `dir`, repairs its end, and starts to follow.
+    ///
+    /// # Errors
+    /// The file cannot be opened: better said at the start than in the log.
+    pub fn start(journal: Journal, dir: &Path) -> io::Result<Follower> {
+        let mut file = LineFile::open(dir, 0)?;
+        // A journal that was restored from a backup is behind its own file.
+        file.position = file.position.min(journal.head().seq);
+        let signals = Arc::new(Signals::default());
+        let task = tokio::spawn(follow(journal, file, Arc::clone(&signals)));
+        let _ends_with_us = signals.stop.clone().drop_guard();
+        Ok(Follower { signals, task, _ends_with_us })
+    }
+
+    /// Closes the file and opens it by its name again: after a rotation, on SIGHUP.
+    pub fn reopen(&self) {
+        self.signals.reopen.store(true, Ordering::Relaxed);
+        self.signals.wake.notify_one();
+    }
+
+    /// Writes what is closed by now, and ends.
+    pub async fn stop(self) {
+        self.signals.stop.cancel();
+        let _ = self.task.await;
+    }
+}
+
+async fn follow(journal: Journal, file: LineFile, signals: Arc<Signals>) {
+    let mut committed = journal.watch();
+    let dir = file.dir.clone();
+    let mut position = file.position;
+    let mut open = Some(file);
+    let mut failing = false;
+    loop {
+        // Asked before looking, so that what is closed during the look is seen by the next one.
+        let last_look = signals.stop.is_cancelled();
+        committed.mark_unchanged();
+        if signals.reopen.swap(false, Ordering::Relaxed) {
+            open = None;
+        }
+        match catch_up(&journal, &dir, open.take(), &mut position).await {
+            Ok(file) => {
+                if failing {
+                    tracing::info!(position, "{FILE} is written again");
+                }
+                (open, failing) = (Some(file), false);
+            }
+            Err(error) => {
+                if !failing {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%error, cause, position, "{FILE} lags behind the journal");
+                }
+                failing = true;
+            }
+        }
+        if last_look {
+            return;
+        }
+        tokio::select! {
+            // An error means that the journal is closed: nothing more will come.
+            changed = committed.changed(), if !failing => if changed.is_err() { return },
+            () = signals.wake.notified() => {}
+            () = signals.stop.cancelled() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Writes every closed record after `position`. The file is given up on an error, and repaired when it is opened again.
+async fn catch_up(journal: &Journal, dir: &Path, file: Option<LineFile>, position: &mut u64) -> Result<LineFile, FollowError> {
+    let (dir, from) = (dir.to_owned(), *position);
+    let mut file = blocking(move || match file {
+        Some(file) if !file.moved() => Ok(file),
+        Some(_) | None => LineFile::open(&dir, from),
+    })
+    .await?;
+    loop {
+        let closed = journal.closed_after(file.position, BATCH.min(query::MAX_LIMIT)).await?;
+        if closed.is_empty() {
+            return Ok(file);
+        }
+        file = blocking(move || file.append(&closed)).await?;
+        *position = file.position;
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+}
+
+impl LineFile {
+    /// Opens the file, cuts what is not a whole line, and finds out where to go on; `known` is what this process knows
+    /// about that, for a file without lines.
+    fn open(dir: &Path, known: u64) -> io::Result<LineFile> {
+        let path = dir.join(FILE);
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+        let position = match last_line(&mut file)? {
+            Some(seq) => seq,
+            None => noted(dir)?.max(known),
+        };
+        // The name of a new file must survive a crash as well as its lines do.
+        File::open(dir)?.sync_all()?;
+        Ok(LineFile { dir: dir.to_owned(), file, position })
+    }
+
+    /// Another file has our name, or none.
+    fn moved(&self) -> bool {
+        let ours = self.file.metadata().map(|m| (m.dev(), m.ino()));
+        let named = std::fs::metadata(self.dir.join(FILE)).map(|m| (m.dev(), m.ino()));
+        !matches!((ours, named), (Ok(ours), Ok(named)) if ours == named)
+    }
+
+    /// Appends the lines and syncs them; then notes the last one's number.
+    fn append(mut self, closed: &[Found]) -> io::Result<LineFile> {
+        let mut text = Vec::new();
+        for found in closed {
+            serde_json::to_writer(&mut text, &line(found))?;
+            text.push(b'\n');
+        }
+        self.file.write_all(&text)?;
+        self.file.sync_data()?;
+        self.position = closed.last().map_or(self.position, |found| found.record.seq);
+        note(&self.dir, self.position)?;
+        Ok(self)
+    }
+}
+
+/// The number of the last whole line. Cuts off everything after it.
+fn last_line(file: &mut File) -> io::Result<Option<u64>> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        seq: u64,
+    }
+    let length = file.metadata()?.len();
+    let mut end = end_of_line(file, length)?;
+    let mut seq = None;
+    while end > 0 {
+        let start = end_of_line(file, end - 1)?;
+        let mut text = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut text)?;
+        if let Ok(numbered) = serde_json::from_slice::<Numbered>(&text) {
+            seq = Some(numbered.seq);
+            break;
+        }
+        end = start;
+    }
+    if end < length {
+        tracing::warn!(bytes = length - end, "{FILE} ended in the middle of a line, which is cut off and written again");
+        file.set_len(end)?;
+        file.sync_all()?;
+    }
+    Ok(seq)
+}
+
+/// Just after the last line feed before `end`, or the beginning.
+fn end_of_line(file: &mut File, mut end: u64) -> io::Result<u64> {
+    while end > 0 {
+        let start = end.saturating_sub(CHUNK);
+        let mut chunk = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut chunk)?;
+        if let Some(at) = chunk.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+fn note(dir: &Path, position: u64) -> io::Result<()> {
+    let new = dir.join(format!("{POSITION}.new"));
+    let mut file = File::create(&new)?;
+    writeln!(file, "{position}")?;
+    file.sync_data()?;
+    std::fs::rename(new, dir.join(POSITION))
+}
+
+fn noted(dir: &Path) -> io::Result<u64> {
+    match std::fs::read_to_string(dir.join(POSITION)) {
+        // Unreadable: write everything again rather than lose a line.
+        Ok(text) => Ok(text.trim().parse().unwrap_or(0)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+use std::time::Duration;
+
+use super::*;
+use crate::audit::walks::{closes, opens, start};
+use crate::reason::Outcome;
+
+/// A journal in memory with records `from..to`, closed one after the other.
+async fn grown(journal: &Journal, from: u128, to: u128) {
+    for number in from..to {
+        journal.append(opens(number, 0, start())).await.expect("opened");
+        journal.append(closes(number, Outcome::Refused, start())).await.expect("closed");
+    }
+}
+
+async fn followed(journal: &Journal, dir: &Path) {
+    Follower::start(journal.clone(), dir).expect("a follower").stop().await;
+}
+
+fn text(dir: &Path) -> String {
+    std::fs::read_to_string(dir.join(FILE)).expect("the file")
+}
+
+fn seqs(text: &str) -> Vec<u64> {
+    let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("a line")["seq"].as_u64().expect("a number");
+    text.lines().map(line).collect()
+}
+
+/// Waits for the follower's task, which runs beside the test.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what} did not happen");
+}
+
+#[tokio::test]
+async fn every_closed_record_is_one_line_with_the_promised_keys() {
+    let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
+    grown(&journal, 1, 4).await;
+    journal.append(opens(9, 1, start())).await.expect("one stays open");
+    followed(&journal, dir.path()).await;
+    let text = text(dir.path());
+    assert_eq!(seqs(&text), [2, 4, 6]);
+    let keys = "id, ts, host, healer, mode, intent, outcome, reason, reason_code, fact, alert, target, incident, guards, steps, \
+                evidence, duration_ms, seq, hash";
+    let mut rest = text.lines().next().expect("a line");
+    for key in keys.split(", ") {
+        let at = rest.find(&format!("\"{key}\":")).unwrap_or_else(|| panic!("{key} is not there, or not in its place"));
+        rest = &rest[at..];
+    }
+    let value: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("json");
+    assert_eq!(value.as_object().map(serde_json::Map::len), Some(keys.split(", ").count()));
+    assert_eq!(value["target"], "inventory/inventory-0:8080");
+    assert_eq!(value["outcome"], "refused");
+    assert_eq!(value["reason"], "Prometheus proves that the condition does not hold now: said in a test");
+    assert_eq!(value["hash"].as_str().map(str::len), Some(64));
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_a_line_loses_and_doubles_none() {
+    let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
+    grown(&journal, 1, 6).await;
+    followed(&journal, dir.path()).await;
+    let whole = text(dir.path());
+    // The disk may have got any part of what was written, and the note is never ahead of the lines.
+    for cut in (0..=whole.len()).rev().step_by(97).chain(0..3) {
+        std::fs::write(dir.path().join(FILE), &whole[..cut]).expect("cut");
+        if !whole[..cut].contains('\n') {
+            let _ = std::fs::remove_file(dir.path().join(POSITION));
+        }
+        followed(&journal, dir.path()).await;
+        assert!(text(dir.path()) == whole, "cut at {cut}");
+    }
+    // What a file system may leave after a power cut: the length without the data.
+    std::fs::write(dir.path().join(FILE), format!("{}\0\0\0\0\n\0\0", &whole[..whole.len() / 2])).expect("zeros");
+    followed(&journal, dir.path()).await;
+    assert!(text(dir.path()) == whole);
+}
+
+#[tokio::test]
+async fn a_rotated_file_is_not_written_twice() {
+    let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
+    let (file, old) = (dir.path().join(FILE), dir.path().join("audit.jsonl.1"));
+    grown(&journal, 1, 4).await;
+    followed(&journal, dir.path()).await;
+    // Rotated while nobody followed: the new file is empty, and the old lines stay in the old one.
+    std::fs::rename(&file, &old).expect("rotated");
+    followed(&journal, dir.path()).await;
+    assert_eq!(text(dir.path()), "");
+    // Rotated under a running follower: noticed before the next line.
+    let follower = Follower::start(journal.clone(), dir.path()).expect("a follower");
+    grown(&journal, 4, 6).await;
+    until("two lines", || seqs(&text(dir.path())).len() == 2).await;
+    std::fs::rename(&file, &old).expect("rotated");
+    grown(&journal, 6, 8).await;
+    until("a new file with two lines", || file.exists() && seqs(&text(dir.path())).len() == 2).await;
+    assert_eq!(seqs(&text(dir.path())), [12, 14]);
+    assert_eq!(seqs(&std::fs::read_to_string(&old).expect("the old file")), [8, 10]);
+    // SIGHUP makes the file even when nothing is closed.
+    std::fs::rename(&file, &old).expect("rotated");
+    follower.reopen();
+    until("a new file", || file.exists()).await;
+    follower.stop().await;
+}
+
+#[tokio::test]
+async fn a_follower_that_cannot_write_catches_up_later() {
+    let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
+    let follower = Follower::start(journal.clone(), dir.path()).expect("a follower");
+    // A directory stands where the file should be: the open fails, whoever runs the test.
+    let file = dir.path().join(FILE);
+    std::fs::remove_file(&file).expect("removed");
+    std::fs::create_dir(&file).expect("in the way");
+    grown(&journal, 1, 3).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    std::fs::remove_dir(&file).expect("out of the way");
+    follower.reopen();
+    until("both lines", || file.is_file() && seqs(&text(dir.path())) == [2, 4]).await;
+    follower.stop().await;
+}

@@ -1,0 +1,345 @@
+//! The journal: one writer, one commit per batch, answers after the commit.
+//!
+//! Promises: a transaction sees the newest state and nobody comes between its look and its entries; it is answered only
+//! when it is on the disk; when it cannot be, nothing of it happened. One process at a time has a state directory.
+//!
+//! How: callers queue closures; the writer thread takes all that wait, runs them one after the other and commits once
+//! (measured with `synchronous=FULL`: eight rows per commit are eight times as many per second). The inline journal
+//! runs the same code under a mutex, in the caller, for tests and virtual time.
+//!
+//! Races accepted: a caller that stops waiting does not take its transaction back. [`Journal::read`] shows committed
+//! state, which may be a batch behind what is being written: to act on what one sees, look inside a transaction.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use crate::audit::JournalError;
+use crate::audit::chain::Head;
+use crate::audit::commit::{Command, Core, Published, Transaction};
+use crate::audit::lock::Lock;
+use crate::audit::projection::{self, MIGRATIONS};
+use crate::audit::query::{self, Cursor, Filter, Found, Page, Told};
+use crate::audit::state::State;
+use crate::edge::sqlite;
+use crate::event::{Draft, Entry, Record, RecordId};
+
+/// Transactions that may wait. More than one webhook's worth of alerts times a minute of a stuck disk; beyond it, saying
+/// no at once is better than a queue that nobody outlives.
+const QUEUE: usize = 4096;
+/// Transactions in one commit, so that the first of a burst is not answered after the last.
+const MAX_BATCH: usize = 512;
+/// Reading connections kept open between questions.
+const IDLE_READERS: usize = 4;
+/// The database within the state directory.
+pub const DATABASE: &str = "journal.db";
+
+/// A handle; clones share one journal. The last one to go flushes the queue and joins the writer.
+#[derive(Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    published: Arc<Published>,
+    road: Road,
+}
+
+/// How transactions reach the one who writes.
+enum Road {
+    Thread {
+        queue: Mutex<Option<SyncSender<Box<dyn Command>>>>,
+        writer: Mutex<Option<JoinHandle<()>>>,
+        readers: Arc<Readers>,
+        /// Let go only after the writer is joined: fields are dropped after `Drop::drop`.
+        _lock: Lock,
+    },
+    Inline(Box<Mutex<Core>>),
+}
+
+/// Connections that only read.
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Journal {
+    /// Opens the journal of a state directory, making both if need be, and starts its writer.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`] when another process has the directory; a broken last entry; the store's own reasons.
+    pub fn open(dir: &Path) -> Result<Journal, JournalError> {
+        let lock = Lock::take(dir)?;
+        let path = dir.join(DATABASE);
+        let mut conn = sqlite::writer(&path, MIGRATIONS)?;
+        let published = Published::new(load(&mut conn)?);
+        let core = Core::new(conn, published.clone());
+        let (queue, work) = sync_channel(QUEUE);
+        let writer = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || write(core, &work))
+            .map_err(|source| JournalError::Directory { dir: dir.to_owned(), source: Arc::new(source) })?;
+        let road = Road::Thread {
+            queue: Mutex::new(Some(queue)),
+            writer: Mutex::new(Some(writer)),
+            readers: Arc::new(Readers { path, idle: Mutex::new(Vec::new()) }),
+            _lock: lock,
+        };
+        Ok(Journal { inner: Arc::new(Inner { published, road }) })
+    }
+
+    /// A journal without a file and without a thread: whoever calls does the work before the call's first await ends.
+    ///
+    /// # Errors
+    /// SQLite cannot be set up.
+    pub fn in_memory() -> Result<Journal, JournalError> {
+        let mut conn = sqlite::in_memory(MIGRATIONS)?;
+        let published = Published::new(load(&mut conn)?);
+        let road = Road::Inline(Box::new(Mutex::new(Core::new(conn, published.clone()))));
+        Ok(Journal { inner: Arc::new(Inner { published, road }) })
+    }
+
+    /// Runs `body` in the writer against the newest state, and commits the entries that it drafts. Nothing can come
+    /// between. Without drafts it is a look that no transaction is ahead of.
+    ///
+    /// # Errors
+    /// Whatever the error, nothing happened and `T` is dropped. [`JournalError::Illegal`] and
+    /// [`JournalError::Unwritable`] concern this transaction alone, [`JournalError::Store`] its whole batch.
+    pub async fn transact<T, F>(&self, body: F) -> Result<(Vec<Entry>, T), JournalError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&State) -> (Vec<Draft>, T) + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let command: Box<dyn Command> = Box::new(Transaction { body: Some(body), value: None, reply });
+        match &self.inner.road {
+            Road::Thread { queue, .. } => {
+                let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                queue.as_ref().ok_or(JournalError::Closed)?.try_send(command).map_err(|error| match error {
+                    TrySendError::Full(_) => JournalError::Overloaded,
+                    TrySendError::Disconnected(_) => JournalError::Closed,
+                })?;
+            }
+            Road::Inline(core) => core.lock().unwrap_or_else(PoisonError::into_inner).run(vec![command]),
+        }
+        answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// One entry, whatever the state.
+    ///
+    /// # Errors
+    /// As [`Journal::transact`].
+    pub async fn append(&self, draft: Draft) -> Result<Entry, JournalError> {
+        let (mut entries, ()) = self.transact(move |_| (vec![draft], ())).await?;
+        entries.pop().ok_or(JournalError::Closed)
+    }
+
+    /// Looks at the committed state. Keep it short: the next commit waits for it.
+    pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.inner.published.read(look)
+    }
+
+    /// The last committed entry: what leaves the machine with every page, so that a rewritten journal is noticed.
+    pub fn head(&self) -> Head {
+        self.read(|state| state.head.clone())
+    }
+
+    /// The number of the last committed entry as it changes. Subscribe first, then look, then wait.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.inner.published.seq.subscribe()
+    }
+
+    /// Commits since the start; several transactions share one.
+    pub fn commits(&self) -> u64 {
+        self.inner.published.commits.load(Ordering::Relaxed)
+    }
+
+    /// Why the last commit failed; none once one succeeds.
+    pub fn trouble(&self) -> Option<String> {
+        self.inner.published.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// For drills: while `true`, every commit fails as on a full disk.
+    pub fn pretend_full(&self, full: bool) {
+        self.inner.published.full.store(full, Ordering::Relaxed);
+    }
+
+    /// A record, open or closed.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn record(&self, id: RecordId) -> Result<Option<Record>, JournalError> {
+        Ok(self.found(id).await?.map(|found| found.record))
+    }
+
+    /// A record with the hash of the last entry that is folded into it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn found(&self, id: RecordId) -> Result<Option<Found>, JournalError> {
+        self.ask(move |conn| query::found(conn, id)).await
+    }
+
+    /// Records that match, newest first. `limit` is brought into 1..=[`query::MAX_LIMIT`].
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn query(&self, filter: Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page, JournalError> {
+        self.ask(move |conn| query::page(conn, &filter, cursor, limit)).await
+    }
+
+    /// Every entry of one record, oldest first; empty when there is no such record.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn story(&self, id: RecordId) -> Result<Vec<Told>, JournalError> {
+        self.ask(move |conn| query::story(conn, id)).await
+    }
+
+    /// Entries after number `seq`, oldest first: to follow the journal, together with [`Journal::watch`].
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn entries_after(&self, seq: u64, limit: usize) -> Result<Vec<Told>, JournalError> {
+        self.ask(move |conn| query::entries_after(conn, seq, limit)).await
+    }
+
+    /// Records whose closing entry comes after number `seq`, in the order of closing.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn closed_after(&self, seq: u64, limit: usize) -> Result<Vec<Found>, JournalError> {
+        self.ask(move |conn| query::closed_after(conn, seq, limit)).await
+    }
+
+    /// Takes nothing more in, writes what waits, and ends the writer. Reading goes on.
+    pub async fn close(&self) {
+        if let Road::Thread { queue, writer, .. } = &self.inner.road {
+            queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(writer) = writer {
+                let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+            }
+        }
+    }
+
+    /// Asks a reading connection, off the caller's thread; inline, the only connection there is.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        match &self.inner.road {
+            Road::Inline(core) => question(&core.lock().unwrap_or_else(PoisonError::into_inner).conn),
+            Road::Thread { readers, .. } => {
+                let readers = readers.clone();
+                let answer = tokio::task::spawn_blocking(move || readers.ask(question)).await;
+                answer.unwrap_or(Err(JournalError::Closed))
+            }
+        }
+    }
+}
+
+impl Readers {
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle().pop();
+        let conn = match kept {
+            Some(conn) => conn,
+            None => sqlite::reader(&self.path, MIGRATIONS.len())?,
+        };
+        // A connection whose question failed is not kept: the next one opens the file afresh.
+        let answer = question(&conn)?;
+        let mut idle = idle();
+        if idle.len() < IDLE_READERS {
+            idle.push(conn);
+        }
+        Ok(answer)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Road::Thread { queue, writer, .. } = &mut self.road else { return };
+        queue.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        // A transaction may own the last handle, and the writer cannot wait for itself; its queue is closed, so it ends.
+        if let Some(writer) = writer.filter(|writer| writer.thread().id() != std::thread::current().id()) {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Makes the projections of a state directory again from its entries. Answers the head.
+///
+/// # Errors
+/// Another remediator uses the directory, there is no journal in it, or the chain is broken.
+pub fn rebuild(dir: &Path) -> Result<Head, JournalError> {
+    let _lock = Lock::take(dir)?;
+    let path = dir.join(DATABASE);
+    // `writer` would make an empty one.
+    drop(sqlite::reader(&path, MIGRATIONS.len())?);
+    let mut conn = sqlite::writer(&path, MIGRATIONS)?;
+    Ok(sqlite::write(&mut conn, projection::rebuild)?.head)
+}
+
+/// A reading connection to the journal of a state directory, whether a remediator uses it or not.
+///
+/// # Errors
+/// There is no journal, or it has another schema.
+pub fn reader(dir: &Path) -> Result<Connection, JournalError> {
+    Ok(sqlite::reader(&dir.join(DATABASE), MIGRATIONS.len())?)
+}
+
+/// The state as the projections have it; made again from the entries when they do not fit.
+fn load(conn: &mut Connection) -> Result<State, JournalError> {
+    if let Some(state) = projection::load(conn)? {
+        return Ok(state);
+    }
+    sqlite::write(conn, projection::rebuild)
+}
+
+#[cfg(test)]
+impl Journal {
+    /// The connection of an inline journal.
+    pub(super) fn with_core<T>(&self, look: impl FnOnce(&mut Connection) -> T) -> T {
+        let Road::Inline(core) = &self.inner.road else { panic!("not an inline journal") };
+        look(&mut core.lock().expect("no panic").conn)
+    }
+
+    /// Several transactions as one batch, in an inline journal.
+    pub(super) fn batch(&self, transactions: Vec<Vec<Draft>>) -> Vec<Result<Vec<Entry>, JournalError>> {
+        let Road::Inline(core) = &self.inner.road else { panic!("not an inline journal") };
+        let mut answers = Vec::new();
+        let commands = transactions.into_iter().map(|drafts| {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            let body = Some(move |_: &State| (drafts, ()));
+            Box::new(Transaction { body, value: None, reply }) as Box<dyn Command>
+        });
+        core.lock().expect("no panic").run(commands.collect());
+        let mut results = Vec::new();
+        for mut answer in answers {
+            let answer: Result<(Vec<Entry>, ()), JournalError> = answer.try_recv().expect("answered");
+            results.push(answer.map(|(entries, ())| entries));
+        }
+        results
+    }
+}
+
+/// The writer: takes what waits, commits once, until every sender is gone and the queue is empty.
+fn write(mut core: Core, work: &Receiver<Box<dyn Command>>) {
+    while let Ok(first) = work.recv() {
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH
+            && let Ok(next) = work.try_recv()
+        {
+            batch.push(next);
+        }
+        core.run(batch);
+    }
+}

@@ -1,0 +1,245 @@
+//! The tables: the entries themselves, and what is folded from them so that reading is cheap.
+//!
+//! Promise: projections change in the same transaction as the entries they are folded from, and are made again from the
+//! entries whenever they cannot be trusted: another head, another [`VERSION`], a body that cannot be read.
+//!
+//! Times in `records` are nanoseconds since 1970: texts of different precision do not sort by time.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use crate::audit::JournalError;
+use crate::audit::chain::{self, Head, Link, canonical};
+use crate::audit::state::State;
+use crate::edge::sqlite::{count, integer};
+use crate::event::{Event, Record, RecordId};
+use crate::guard::ledger::Books;
+
+/// Raised whenever folding the same entries gives something else than before, so that old projections are made again.
+const VERSION: u32 = 1;
+
+pub(super) const MIGRATIONS: &[&str] = &["
+    CREATE TABLE entries(
+        seq INTEGER PRIMARY KEY, ts TEXT NOT NULL, record TEXT, kind TEXT NOT NULL, body TEXT NOT NULL,
+        prev_hash TEXT NOT NULL, hash TEXT NOT NULL) STRICT;
+    CREATE INDEX entries_record ON entries(record, seq) WHERE record IS NOT NULL;
+    CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+    CREATE TRIGGER entries_are_not_removed BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+
+    CREATE TABLE records(
+        id TEXT PRIMARY KEY, opened_seq INTEGER NOT NULL UNIQUE, seq INTEGER NOT NULL, key TEXT NOT NULL,
+        opened_at INTEGER NOT NULL, closed_at INTEGER, outcome TEXT, reason_code TEXT, playbook TEXT, service TEXT,
+        instance TEXT, fingerprint TEXT NOT NULL, group_key TEXT NOT NULL, body TEXT NOT NULL) STRICT;
+    CREATE INDEX records_outcome ON records(outcome, opened_seq);
+    CREATE INDEX records_reason ON records(reason_code, opened_seq);
+    CREATE INDEX records_playbook ON records(playbook, opened_seq);
+    CREATE INDEX records_target ON records(service, instance, opened_seq);
+    CREATE INDEX records_key ON records(key, opened_seq);
+    CREATE INDEX records_opened_at ON records(opened_at);
+    CREATE INDEX records_closed ON records(seq) WHERE closed_at IS NOT NULL;
+    CREATE INDEX records_open ON records(id) WHERE closed_at IS NULL;
+
+    CREATE TABLE record_alerts(
+        fingerprint TEXT NOT NULL, group_key TEXT NOT NULL, record TEXT NOT NULL REFERENCES records(id),
+        PRIMARY KEY(fingerprint, group_key, record)) STRICT, WITHOUT ROWID;
+    CREATE INDEX record_alerts_group_key ON record_alerts(group_key, record);
+
+    CREATE TABLE projections(name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+"];
+
+/// Which entries the projections are folded from, and those fields of the books that change with nearly every entry:
+/// the rest is larger and changes seldom.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stamp {
+    version: u32,
+    head: Head,
+    last_at: Timestamp,
+    last_decision: Option<Timestamp>,
+}
+
+/// What one commit writes.
+pub(super) struct Changes<'a> {
+    pub links: &'a [Link],
+    /// Every record that the entries belong to, as it is after them; with the number of its first entry if that is new.
+    pub records: &'a BTreeMap<RecordId, (Option<u64>, &'a Record)>,
+    pub state: &'a State,
+    pub books_changed: bool,
+}
+
+/// # Errors
+/// Whatever SQLite says; the transaction must not be committed then.
+pub(super) fn save(transaction: &Transaction<'_>, changes: &Changes<'_>) -> Result<(), JournalError> {
+    for link in changes.links {
+        transaction
+            .prepare_cached("INSERT INTO entries(seq, ts, record, kind, body, prev_hash, hash) VALUES (?,?,?,?,?,?,?)")?
+            .execute(params![integer(link.seq), link.ts, link.record, link.kind, link.body, link.prev_hash, link.hash])?;
+    }
+    for (opened_seq, record) in changes.records.values() {
+        save_record(transaction, *opened_seq, record)?;
+    }
+    if changes.books_changed {
+        put(transaction, "books", &Books { last_at: Timestamp::default(), last_decision: None, ..changes.state.books.clone() })?;
+    }
+    let Books { last_at, last_decision, .. } = changes.state.books;
+    let stamp = Stamp { version: VERSION, head: changes.state.head.clone(), last_at, last_decision };
+    put(transaction, "stamp", &stamp)
+}
+
+fn save_record(transaction: &Transaction<'_>, opened_seq: Option<u64>, record: &Record) -> Result<(), JournalError> {
+    let id = record.id.to_string();
+    let accepted = &record.accepted;
+    let body = readable(record)?;
+    let closed_at = record.closed_at.map(nanos);
+    let (outcome, reason) = (record.outcome.map(|o| o.word()), record.reason.map(|r| r.code()));
+    if let Some(opened_seq) = opened_seq {
+        let playbook = accepted.playbook.as_ref().map(|name| name.as_str());
+        let service = accepted.target.as_ref().map(|target| target.service.as_str());
+        let instance = accepted.target.as_ref().map(|target| target.instance.as_str());
+        transaction
+            .prepare_cached(
+                "INSERT INTO records(id, opened_seq, seq, key, opened_at, closed_at, outcome, reason_code, playbook, service,
+                 instance, fingerprint, group_key, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            )?
+            .execute(params![
+                id,
+                integer(opened_seq),
+                integer(record.seq),
+                accepted.key.as_str(),
+                nanos(record.opened_at),
+                closed_at,
+                outcome,
+                reason,
+                playbook,
+                service,
+                instance,
+                accepted.fingerprint,
+                accepted.group_key,
+                body
+            ])?;
+    } else {
+        transaction
+            .prepare_cached("UPDATE records SET seq=?, closed_at=?, outcome=?, reason_code=?, body=? WHERE id=?")?
+            .execute(params![integer(record.seq), closed_at, outcome, reason, body, id])?;
+    }
+    let first = (accepted.fingerprint.as_str(), accepted.group_key.as_str());
+    let alerts = record.members.iter().map(|member| (member.fingerprint.as_str(), member.group_key.as_str()));
+    for (fingerprint, group_key) in std::iter::once(first).chain(alerts) {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO record_alerts(fingerprint, group_key, record) VALUES (?,?,?)")?
+            .execute(params![fingerprint, group_key, id])?;
+    }
+    Ok(())
+}
+
+/// The state that the projections hold, or `None` when they are not those of the last entry.
+///
+/// # Errors
+/// The last entry is not what its hash says, or SQLite cannot read.
+pub(super) fn load(conn: &Connection) -> Result<Option<State>, JournalError> {
+    let head = head(conn)?;
+    Ok(stored(conn, head)?)
+}
+
+fn stored(conn: &Connection, head: Head) -> rusqlite::Result<Option<State>> {
+    let Some(stamp) = get::<Stamp>(conn, "stamp")?.filter(|stamp| stamp.version == VERSION && stamp.head == head) else {
+        return Ok(None);
+    };
+    let Some(books) = get::<Books>(conn, "books")? else { return Ok(None) };
+    let books = Books { last_at: stamp.last_at, last_decision: stamp.last_decision, ..books };
+    let mut state = State { books, head, ..State::default() };
+    let mut statement = conn.prepare("SELECT body FROM records WHERE closed_at IS NULL")?;
+    for body in statement.query_map((), |row| row.get::<_, String>(0))? {
+        let Ok(record) = serde_json::from_str::<Record>(&body?) else { return Ok(None) };
+        state.open.insert(record.id, record);
+    }
+    Ok(Some(state))
+}
+
+/// The last entry, checked against its own hash. The rest of the chain is `audit verify`'s business.
+fn head(conn: &Connection) -> Result<Head, JournalError> {
+    let sql = format!("SELECT {} FROM entries ORDER BY seq DESC LIMIT 1", Link::COLUMNS);
+    let Some(last) = conn.query_row(&sql, (), Link::from_row).optional()? else { return Ok(Head::default()) };
+    let before = Head { seq: last.seq.saturating_sub(1), hash: last.prev_hash.clone() };
+    last.check(&before)?;
+    Ok(Head { seq: last.seq, hash: last.hash })
+}
+
+/// Throws the projections away and makes them again from the entries.
+///
+/// # Errors
+/// The first entry that cannot be believed: nothing is made from a broken chain.
+pub(super) fn rebuild(transaction: &Transaction<'_>) -> Result<State, JournalError> {
+    transaction.execute_batch("DELETE FROM record_alerts; DELETE FROM records; DELETE FROM projections;")?;
+    let mut opened: BTreeMap<RecordId, u64> = BTreeMap::new();
+    let mut failed = None;
+    let state = chain::walk(transaction, |_, entry, closed| {
+        if let (Event::Accepted { .. }, Some(id)) = (&entry.event, entry.record) {
+            opened.insert(id, entry.seq);
+        }
+        if let Some(record) = closed {
+            let opened_seq = opened.remove(&record.id);
+            if let Err(error) = save_record(transaction, opened_seq, record) {
+                failed.get_or_insert(error);
+            }
+        }
+        Ok(())
+    })?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let records = state.open.iter().map(|(id, record)| (*id, (opened.get(id).copied(), record))).collect();
+    save(transaction, &Changes { links: &[], records: &records, state: &state, books_changed: true })?;
+    Ok(state)
+}
+
+/// Whether the projections hold `state`, the fold of all entries. Closed records are not part of a state: see [`agrees`].
+pub(super) fn same_as(conn: &Connection, state: &State) -> rusqlite::Result<bool> {
+    let Some(stored) = stored(conn, state.head.clone())? else { return Ok(state.head.seq == 0) };
+    let opened = "SELECT count(*) FROM entries WHERE kind = 'accepted'";
+    let records = "SELECT count(*) FROM records";
+    let [opened, records] = [opened, records].map(|sql| conn.query_row(sql, (), |row| count(row, 0)));
+    // No record beside those of the entries; that each is right was seen one by one.
+    Ok(stored == *state && opened? == records?)
+}
+
+/// Whether the row of a closed record is its fold.
+pub(super) fn agrees(conn: &Connection, record: &Record) -> rusqlite::Result<bool> {
+    type Row = (String, Option<String>, Option<String>);
+    let row: Option<Row> = conn
+        .prepare_cached("SELECT body, outcome, reason_code FROM records WHERE id = ?")?
+        .query_row([record.id.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let want = (canonical(record).ok(), record.outcome.map(|o| o.word()), record.reason.map(|r| r.code()));
+    Ok(row.is_some_and(|(body, outcome, reason)| (Some(body), outcome.as_deref(), reason.as_deref()) == want))
+}
+
+pub(super) fn known(conn: &Connection, id: RecordId) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM records WHERE id = ?")?.exists([id.to_string()])
+}
+
+/// Nanoseconds since 1970; jiff's range is wider than what fits, and its ends are as good as any later time.
+pub(super) fn nanos(at: Timestamp) -> i64 {
+    let nanos = at.as_nanosecond();
+    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+}
+
+fn put<T: Serialize>(transaction: &Transaction<'_>, name: &str, value: &T) -> Result<(), JournalError> {
+    transaction
+        .prepare_cached("INSERT INTO projections(name, body) VALUES (?,?) ON CONFLICT(name) DO UPDATE SET body = excluded.body")?
+        .execute(params![name, readable(value)?])?;
+    Ok(())
+}
+
+/// A body that cannot be read (another version's, or a doctored one) counts as missing.
+fn get<T: for<'de> Deserialize<'de>>(conn: &Connection, name: &str) -> rusqlite::Result<Option<T>> {
+    let body: Option<String> =
+        conn.query_row("SELECT body FROM projections WHERE name = ?", [name], |row| row.get(0)).optional()?;
+    Ok(body.and_then(|body| serde_json::from_str(&body).ok()))
+}
+
+fn readable<T: Serialize>(value: &T) -> Result<String, JournalError> {
+    canonical(value).map_err(|error| JournalError::Unwritable { kind: "projection", why: error.to_string() })
+}

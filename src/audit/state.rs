@@ -1,0 +1,74 @@
+//! What the journal knows, in memory: the fold of all its entries, without the records that are closed.
+
+use std::collections::BTreeMap;
+
+use crate::audit::chain::Head;
+use crate::event::{Entry, Event, IllegalTransition, Record, RecordId};
+use crate::guard::ledger::Books;
+
+/// Everything that a transaction may look at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    pub books: Books,
+    /// Records that have no outcome yet.
+    pub open: BTreeMap<RecordId, Record>,
+    pub head: Head,
+}
+
+impl State {
+    /// Folds one entry in: first its record, then the books. Answers the record if the entry closed it.
+    /// `head.hash` is the chain's business and stays as it is.
+    ///
+    /// # Errors
+    /// Every transition that [`Record::apply`] does not name, and an entry of a record that is not open; the state is
+    /// left as it was.
+    pub fn apply(&mut self, entry: &Entry) -> Result<Option<Record>, IllegalTransition> {
+        let Some(id) = entry.record else {
+            if must_have_record(&entry.event) {
+                return Err(nowhere(entry, "no record"));
+            }
+            self.books.apply(entry, None);
+            self.head.seq = entry.seq;
+            return Ok(None);
+        };
+        if !must_have_record(&entry.event) {
+            return Err(nowhere(entry, "a record"));
+        }
+        match self.open.get_mut(&id) {
+            Some(record) => record.apply(entry)?,
+            // Says "nothing" for a record that is closed, too: the state does not remember those.
+            None => {
+                let record = Record::open(entry)?;
+                self.open.insert(id, record);
+            }
+        }
+        let record = self.open.get(&id);
+        self.books.apply(entry, record);
+        self.head.seq = entry.seq;
+        let closed = record.is_some_and(Record::is_closed);
+        Ok(if closed { self.open.remove(&id) } else { None })
+    }
+}
+
+/// What is said of one record, as against the whole program. `readmitted` and `watch_ended` are said of a server and an
+/// episode, whose records are closed by then.
+fn must_have_record(event: &Event) -> bool {
+    !matches!(
+        event,
+        Event::WatchEnded { .. }
+            | Event::Readmitted { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
+            | Event::BreakerReset { .. }
+            | Event::Started { .. }
+    )
+}
+
+fn nowhere(entry: &Entry, phase: &str) -> IllegalTransition {
+    IllegalTransition {
+        seq: entry.seq,
+        record: entry.record.map(|id| id.to_string()).unwrap_or_default(),
+        event: entry.event.kind(),
+        phase: phase.to_owned(),
+    }
+}

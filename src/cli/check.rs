@@ -1,0 +1,63 @@
+//! `remediator check`: everything that can be known to be wrong before anything starts.
+
+use std::path::PathBuf;
+
+use crate::app::live_world;
+use crate::cli::Exit;
+use crate::config::{self, Finding, Severity};
+
+#[derive(clap::Args, Debug)]
+pub struct CheckArgs {
+    /// The configuration file.
+    #[arg(long, env = "REMEDIATOR_CONFIG", default_value = "/etc/remediator/remediator.yml")]
+    config: PathBuf,
+    /// Only the files: do not ask Prometheus, Docker, the balancer and Alertmanager.
+    #[arg(long)]
+    offline: bool,
+    /// One JSON document instead of lines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints every finding. `Exit::Fine`: nothing wrong (warnings are allowed); `Exit::No`: something is.
+///
+/// # Errors
+/// The outside that the settings name cannot be built at all.
+pub async fn check(args: CheckArgs) -> anyhow::Result<Exit> {
+    let file = args.config.display().to_string();
+    let config = match config::load(&args.config) {
+        Ok(config) => config,
+        Err(errors) => {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            print(&lines, &[], args.json);
+            return Ok(Exit::No);
+        }
+    };
+    let mut findings: Vec<Finding> = Vec::new();
+    if !args.offline {
+        let world = live_world(&config)?;
+        findings.extend(config::check_against(&world, &file, &config).await);
+    }
+    findings.extend(config.warnings);
+    let (errors, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.severity == Severity::Error);
+    let text = |findings: &[&Finding]| findings.iter().map(ToString::to_string).collect::<Vec<_>>();
+    print(&text(&errors), &text(&warnings), args.json);
+    if !errors.is_empty() {
+        return Ok(Exit::No);
+    }
+    if !args.json {
+        let asked = if args.offline { "the files only" } else { "the files, and against the world" };
+        println!("{file}: good, with {} playbooks ({asked})", config.playbooks.len());
+    }
+    Ok(Exit::Fine)
+}
+
+fn print(errors: &[String], warnings: &[String], json: bool) {
+    if json {
+        println!("{}", serde_json::json!({ "errors": errors, "warnings": warnings }));
+        return;
+    }
+    for line in errors.iter().chain(warnings) {
+        println!("{line}");
+    }
+}

@@ -1,0 +1,50 @@
+//! `remediator serve`: run until told to stop.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{App, live_world};
+use crate::cli::Exit;
+use crate::config::{self, Config};
+
+#[derive(clap::Args, Debug)]
+pub struct ServeArgs {
+    /// The configuration file.
+    #[arg(long, env = "REMEDIATOR_CONFIG", default_value = "/etc/remediator/remediator.yml")]
+    config: PathBuf,
+}
+
+/// Runs until SIGTERM or SIGINT, then stops at a safe point.
+///
+/// # Errors
+/// Anything that keeps it from starting.
+pub async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
+    let config = load(&args.config)?;
+    super::log::start(&config.settings.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let world = live_world(&config)?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let app = App::start(config, world).await?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping at a safe point"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping at a safe point"),
+    }
+    app.stop().await;
+    Ok(Exit::Fine)
+}
+
+/// The configuration, or every error in it, a line each.
+///
+/// # Errors
+/// As [`config::load`].
+pub fn load(path: &std::path::Path) -> anyhow::Result<Config> {
+    config::load(path).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", lines.join("\n"))
+    })
+}

@@ -1,0 +1,202 @@
+//! Is it a real alert of ours? Takes deliveries in, one journal entry per accepted alert, durable before the answer.
+//!
+//! Promises: an alert that was answered with 2xx is on disk; a firing of an episode that is held or watched folds in; a
+//! "resolved" is a hint and never more.
+//!
+//! Races it accepts: two deliveries at the same moment are ordered by the journal's single writer, so exactly one of
+//! them opens the record and the other folds.
+
+pub mod caller;
+pub mod confirm;
+pub mod payload;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::alert::{Alert, AlertGroup, AlertStatus};
+use crate::api::desk::{Receipt, ReceiptState, Unavailable};
+use crate::audit::state::State;
+use crate::decide::playbook::{Mode, Playbook};
+use crate::event::{Accepted, Draft, Event, Member, RecordId, Trigger};
+use crate::pipeline::Context;
+use crate::reason::Reason;
+use crate::target::{EpisodeKey, Instance, PlaybookName, Target};
+
+/// Records that may be open at once; above it a delivery is refused with 503 and Alertmanager sends it again.
+pub const MAX_OPEN: usize = 10_000;
+
+/// One alert of a delivery, matched to a playbook and a target.
+struct Claim {
+    key: EpisodeKey,
+    playbook: Option<PlaybookName>,
+    target: Option<Target>,
+    mode: Mode,
+    alert: Alert,
+}
+
+/// What taking in changed: the receipts, and the episodes that have to be looked at now.
+pub struct TakenIn {
+    pub receipts: Vec<Receipt>,
+    pub touched: Vec<EpisodeKey>,
+}
+
+/// Writes a delivery down and says what became of each alert.
+///
+/// # Errors
+/// The journal could not be written, or too many records are open.
+pub async fn take_in(context: &Context, group: AlertGroup) -> Result<TakenIn, Unavailable> {
+    if context.shutdown.is_cancelled() {
+        return Err(Unavailable::new(Reason::ShuttingDown, "remediator is stopping"));
+    }
+    let now = context.world.clock.now();
+    let playbooks = context.playbooks();
+    let AlertGroup { receiver, group_key, truncated, alerts } = group;
+    let claims: Vec<Claim> = alerts.into_iter().map(|alert| claim(&playbooks, alert)).collect();
+    let origin = Origin { receiver, group_key, truncated, host: context.host.clone() };
+    let written = context.journal.transact(move |state| {
+        let intake = intake(state, claims, &origin, now);
+        match intake {
+            Ok((drafts, taken)) => (drafts, Ok(taken)),
+            Err(full) => (Vec::new(), Err(full)),
+        }
+    });
+    let (_, taken) = written.await.map_err(|error| Unavailable::new(Reason::StoreUnavailable, error.to_string()))?;
+    taken
+}
+
+/// Where a delivery came from.
+struct Origin {
+    receiver: String,
+    group_key: String,
+    truncated: u64,
+    host: String,
+}
+
+/// A new record's id. Version 7: sorts by time.
+pub fn new_record() -> RecordId {
+    RecordId(Uuid::now_v7())
+}
+
+/// Name and version of this program, for the audit.
+pub fn healer() -> String {
+    concat!("remediator/", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+/// The replica that an alert names, if it does so in the playbook's label.
+pub fn target_of(playbook: &Playbook, labels: &crate::alert::LabelSet) -> Option<Target> {
+    let instance = Instance::try_from(labels.get(&playbook.replica_label)?.to_owned()).ok()?;
+    Some(Target { service: playbook.service.clone(), instance })
+}
+
+/// An alert that a person put on the table: taken in as if it had been delivered, and written down nowhere.
+pub fn accepted_by_hand(playbook: &Playbook, target: &Target, alert: Alert) -> Accepted {
+    let fingerprint = alert.labels.fingerprint().to_string();
+    let claim = Claim {
+        key: target.key(),
+        playbook: Some(playbook.name.clone()),
+        target: Some(target.clone()),
+        mode: playbook.mode,
+        alert,
+    };
+    let origin = Origin { receiver: String::new(), group_key: String::new(), truncated: 0, host: String::new() };
+    accepted(&claim, &fingerprint, &origin)
+}
+
+/// The first playbook that claims the alert, and the target that its replica label names.
+fn claim(playbooks: &[Playbook], alert: Alert) -> Claim {
+    let playbook = playbooks.iter().find(|playbook| playbook.claims(&alert.labels));
+    let target = playbook.and_then(|playbook| target_of(playbook, &alert.labels));
+    Claim {
+        key: target.as_ref().map_or_else(|| EpisodeKey::of_unclaimed(&alert.labels), Target::key),
+        playbook: playbook.map(|playbook| playbook.name.clone()),
+        mode: playbook.map_or(Mode::Shadow, |playbook| playbook.mode),
+        target,
+        alert,
+    }
+}
+
+/// What the delivery adds to the journal. Runs in the writer, so `state` is the newest there is.
+fn intake(state: &State, claims: Vec<Claim>, origin: &Origin, now: Timestamp) -> Result<(Vec<Draft>, TakenIn), Unavailable> {
+    let mut open: BTreeMap<EpisodeKey, (RecordId, Vec<String>)> = state
+        .open
+        .values()
+        .map(|record| {
+            let known = std::iter::once(record.accepted.fingerprint.clone());
+            let known = known.chain(record.members.iter().map(|member| member.fingerprint.clone()));
+            (record.accepted.key.clone(), (record.id, known.collect()))
+        })
+        .collect();
+    let mut drafts = Vec::new();
+    let mut taken = TakenIn { receipts: Vec::new(), touched: Vec::new() };
+    for claim in claims {
+        let fingerprint = claim.alert.labels.fingerprint().to_string();
+        let watched = state.books.watches.get(&claim.key).map(|watch| watch.record);
+        let held = open.get_mut(&claim.key);
+        if held.is_some() || watched.is_some() || claim.alert.status == AlertStatus::Firing {
+            taken.touched.push(claim.key.clone());
+        }
+        let (id, state, detail) = match (claim.alert.status, held, watched) {
+            (AlertStatus::Resolved, held, watched) => {
+                let id = held.map(|(id, _)| *id).or(watched);
+                (id, ReceiptState::Resolved, "a hint: Prometheus is asked before anything counts as over")
+            }
+            (AlertStatus::Firing, Some((id, known)), _) => {
+                if !known.contains(&fingerprint) {
+                    known.push(fingerprint.clone());
+                    drafts.push(Draft::of(*id, now, Event::Folded { alert: member(&claim.alert, &fingerprint, origin) }));
+                }
+                (Some(*id), ReceiptState::Folded, "this episode is under way")
+            }
+            (AlertStatus::Firing, None, Some(id)) => {
+                (Some(id), ReceiptState::Folded, "this episode is being watched and is asked about again now")
+            }
+            (AlertStatus::Firing, None, None) => {
+                if open.len() >= MAX_OPEN {
+                    let detail = format!("{MAX_OPEN} records are open; deliver again later");
+                    return Err(Unavailable::new(Reason::StoreUnavailable, detail));
+                }
+                let id = new_record();
+                drafts.push(Draft::of(id, now, Event::Accepted { accepted: Box::new(accepted(&claim, &fingerprint, origin)) }));
+                open.insert(claim.key.clone(), (id, vec![fingerprint.clone()]));
+                (Some(id), ReceiptState::Accepted, "written down; Prometheus is asked next")
+            }
+        };
+        taken.receipts.push(Receipt {
+            id,
+            alertname: claim.alert.labels.alertname().to_owned(),
+            fingerprint,
+            status: claim.alert.status,
+            target: claim.target.as_ref().map(ToString::to_string),
+            reason: claim.playbook.is_none().then_some(Reason::NoPlaybook),
+            playbook: claim.playbook,
+            state,
+            detail: detail.to_owned(),
+        });
+    }
+    taken.touched.sort();
+    taken.touched.dedup();
+    Ok((drafts, taken))
+}
+
+fn member(alert: &Alert, fingerprint: &str, origin: &Origin) -> Member {
+    Member { fingerprint: fingerprint.to_owned(), labels: alert.labels.clone(), group_key: origin.group_key.clone() }
+}
+
+fn accepted(claim: &Claim, fingerprint: &str, origin: &Origin) -> Accepted {
+    Accepted {
+        key: claim.key.clone(),
+        alert: claim.alert.clone(),
+        fingerprint: fingerprint.to_owned(),
+        receiver: origin.receiver.clone(),
+        group_key: origin.group_key.clone(),
+        truncated: origin.truncated,
+        trigger: Trigger::Webhook,
+        playbook: claim.playbook.clone(),
+        target: claim.target.clone(),
+        mode: claim.mode,
+        host: origin.host.clone(),
+        healer: healer(),
+    }
+}

@@ -1,0 +1,400 @@
+//! Is it true, right now, here? Asks Prometheus again at one pinned instant, and gathers what else a decision needs.
+//!
+//! Promises: nothing is changed; every question that was not answered stays in the evidence as an error with its cause;
+//! `Quiet` is said only when it is proven, because "no series" means healthy, or no data, or NaN.
+//!
+//! The questions go out together, but Prometheus' rules and targets, Docker and the balancer are asked a few
+//! milliseconds apart; what may have changed in between is looked at again right before each step of Act.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::alert::LabelSet;
+use crate::decide::evidence::{Evidence, NoReplica, Reading, Sibling, Veto};
+use crate::decide::playbook::{Confirm, Playbook, Threshold};
+use crate::edge::promql::{self, Template};
+use crate::event::Accepted;
+use crate::reason::Reason;
+use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER, Target};
+use crate::world::{
+    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlertState, Sample, ScrapeTarget, Server, Unanswered, World,
+};
+
+/// How much later than its interval a rule's evaluation may be before the rule counts as stale.
+const EVALUATION_SLACK: SignedDuration = SignedDuration::from_secs(5);
+/// How much later than two scrapes a scrape may have been before Prometheus counts as blind.
+const SCRAPE_SLACK: SignedDuration = SignedDuration::from_secs(1);
+
+/// The question: which alert, about which target, under which playbook.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    pub accepted: &'a Accepted,
+    pub target: &'a Target,
+    pub playbook: &'a Playbook,
+    /// Every playbook of the same service: a replica that is sick under any of them counts as sick.
+    pub siblings: &'a [Playbook],
+}
+
+/// Gathers the evidence as of `at`.
+pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Evidence {
+    let Question { accepted, target, playbook, .. } = question;
+    let labels = &accepted.alert.labels;
+    let (rules, scrapes, containers, servers, silences) = tokio::join!(
+        world.metrics.alerting_rules(),
+        world.metrics.scrape_targets(),
+        world.engine.containers(),
+        world.balancer.servers(),
+        world.pager.silences(labels),
+    );
+    let (reading, replica, vetoes) = tokio::join!(
+        read(&*world.metrics, question, &rules, &scrapes, at),
+        replica(world, target, &containers, &servers),
+        vetoes(&*world.metrics, playbook, target, labels, at),
+    );
+    Evidence {
+        at,
+        labels: labels.clone(),
+        target: target.clone(),
+        truncated: accepted.truncated,
+        reading,
+        replica,
+        siblings: siblings(question, &rules, &containers, &servers),
+        listed: rules.map(|rules| sick(question, &rules).remove(&target.instance).unwrap_or_default().0),
+        silences,
+        vetoes,
+    }
+}
+
+/// The matchers that name the target to Prometheus: the replica label, and the job when the alert has one.
+pub fn target_labels<'a>(playbook: &'a Playbook, target: &'a Target, labels: &'a LabelSet) -> Vec<(&'a str, &'a str)> {
+    let mut named = vec![(playbook.replica_label.as_str(), target.instance.as_str())];
+    if let Some(job) = labels.get("job").filter(|_| playbook.replica_label != "job") {
+        named.push(("job", job));
+    }
+    named
+}
+
+async fn read(
+    metrics: &dyn Metrics,
+    question: Question<'_>,
+    rules: &Answer<Vec<AlertingRule>>,
+    scrapes: &Answer<Vec<ScrapeTarget>>,
+    at: Timestamp,
+) -> Reading {
+    let answer = async {
+        let scrape = scraped(question, scrapes, at)?;
+        match &question.playbook.confirm {
+            Confirm::Rule { inputs } => by_rule(metrics, question, rules, scrape, inputs, at).await,
+            Confirm::Query { query, threshold } => by_query(metrics, question, scrape, query, *threshold, at).await,
+        }
+    };
+    answer.await.unwrap_or_else(|why| Reading::Unknown { why })
+}
+
+/// The target's scrape, provided that Prometheus still looks at it.
+fn scraped<'a>(question: Question<'_>, scrapes: &'a Answer<Vec<ScrapeTarget>>, at: Timestamp) -> Answer<&'a ScrapeTarget> {
+    let scrapes = scrapes.as_ref().map_err(Clone::clone)?;
+    if scrapes.is_empty() {
+        return Err(Unanswered::new(Reason::PrometheusBlind, "Prometheus has no active targets at all"));
+    }
+    let wanted = target_labels(question.playbook, question.target, &question.accepted.alert.labels);
+    let found: Vec<_> =
+        scrapes.iter().filter(|s| wanted.iter().all(|(name, value)| s.labels.get(name) == Some(*value))).collect();
+    let scrape = match found.as_slice() {
+        [one] => *one,
+        [] => {
+            let detail = format!("none of Prometheus' {} active targets is {}", scrapes.len(), question.target);
+            return Err(Unanswered::new(Reason::TargetNotScraped, detail));
+        }
+        many => {
+            let detail = format!("{} of Prometheus' active targets are {}", many.len(), question.target);
+            return Err(Unanswered::new(Reason::InputAmbiguous, detail));
+        }
+    };
+    let allowed = seconds(2.0 * scrape.interval_seconds) + SCRAPE_SLACK;
+    match scrape.last_scrape {
+        Some(last) if at.duration_since(last) <= allowed => Ok(scrape),
+        Some(last) => {
+            let age = crate::words::roughly(at.duration_since(last));
+            let detail = format!("Prometheus last scraped {} {age} ago, must be within {}", question.target, crate::words::roughly(allowed));
+            Err(Unanswered::new(Reason::PrometheusBlind, detail))
+        }
+        None => Err(Unanswered::new(Reason::PrometheusBlind, format!("Prometheus has not scraped {} yet", question.target))),
+    }
+}
+
+/// What one rule of the alert's name says of the target.
+struct RuleView {
+    listed: Option<RuleAlertState>,
+    value: Option<f64>,
+    query: String,
+}
+
+async fn by_rule(
+    metrics: &dyn Metrics,
+    question: Question<'_>,
+    rules: &Answer<Vec<AlertingRule>>,
+    scrape: &ScrapeTarget,
+    inputs: &[String],
+    at: Timestamp,
+) -> Answer<Reading> {
+    let alertname = question.accepted.alert.labels.alertname();
+    let rules = rules.as_ref().map_err(Clone::clone)?;
+    let named: Vec<_> = rules.iter().filter(|rule| rule.name == alertname).collect();
+    if named.is_empty() {
+        return Err(Unanswered::new(Reason::RuleMissing, format!("Prometheus has no alerting rule named {alertname:?}")));
+    }
+    let mut views = Vec::new();
+    for rule in named {
+        evaluated(rule, at)?;
+        views.push(view(metrics, question, rule, at).await?);
+    }
+    if let Some(RuleView { value: Some(value), query, .. }) =
+        views.iter().find(|view| view.listed == Some(RuleAlertState::Firing) && view.value.is_some())
+    {
+        return Ok(Reading::Firing { value: *value, query: query.clone() });
+    }
+    if let Some(mixed) = views.iter().find(|view| view.listed.is_some() || view.value.is_some()) {
+        return Err(disagreement(alertname, mixed));
+    }
+    fresh_inputs(metrics, question, scrape, inputs, at).await?;
+    Ok(Reading::Quiet { query: views.into_iter().map(|view| view.query).next().unwrap_or_default() })
+}
+
+fn disagreement(alertname: &str, view: &RuleView) -> Unanswered {
+    match (view.listed, view.value) {
+        (Some(RuleAlertState::Pending), Some(_)) => {
+            Unanswered::new(Reason::AlertPending, format!("Prometheus lists {alertname} as pending for this target"))
+        }
+        (Some(state), None) => {
+            let state = format!("{state:?}").to_lowercase();
+            let detail = format!("Prometheus lists {alertname} as {state}, but its expression is empty now");
+            Unanswered::new(Reason::SignalsMixed, detail)
+        }
+        _ => {
+            let detail = format!("the expression of {alertname} holds now, but Prometheus does not list the alert");
+            Unanswered::new(Reason::SignalsMixed, detail)
+        }
+    }
+}
+
+/// The rule is healthy and was evaluated lately.
+fn evaluated(rule: &AlertingRule, at: Timestamp) -> Answer<()> {
+    if rule.health == "err" {
+        return Err(Unanswered::new(Reason::RuleStale, format!("Prometheus fails to evaluate {}", rule.name)));
+    }
+    let allowed = seconds(2.0 * rule.interval_seconds) + EVALUATION_SLACK;
+    match rule.last_evaluation {
+        Some(last) if at.duration_since(last) <= allowed => Ok(()),
+        Some(last) => {
+            let age = crate::words::roughly(at.duration_since(last));
+            Err(Unanswered::new(Reason::RuleStale, format!("Prometheus last evaluated {} {age} ago", rule.name)))
+        }
+        None => Err(Unanswered::new(Reason::RuleStale, format!("Prometheus has not evaluated {} yet", rule.name))),
+    }
+}
+
+async fn view(metrics: &dyn Metrics, question: Question<'_>, rule: &AlertingRule, at: Timestamp) -> Answer<RuleView> {
+    let delivered = &question.accepted.alert.labels;
+    let replica = &question.playbook.replica_label;
+    // Every label that Prometheus has must be in the payload; external labels are in the payload only.
+    let ours = |labels: &LabelSet| {
+        let mut named = labels.clone();
+        named.0.remove("__name__");
+        named.within(delivered) && named.get(replica) == Some(question.target.instance.as_str())
+    };
+    let listed = rule.alerts.iter().filter(|alert| ours(&alert.labels)).map(|alert| alert.state);
+    let listed = listed.max_by_key(|state| *state == RuleAlertState::Firing);
+    let series: Vec<Sample> = metrics.instant(&rule.query, at).await?.into_iter().filter(|s| ours(&s.labels)).collect();
+    let value = match series.as_slice() {
+        [] => None,
+        [one] if one.value.is_finite() => Some(one.value),
+        [one] => return Err(not_finite(&rule.name, one.value)),
+        many => {
+            let detail = format!("{} series of {} name this target", many.len(), rule.name);
+            return Err(Unanswered::new(Reason::InputAmbiguous, detail));
+        }
+    };
+    Ok(RuleView { listed, value, query: rule.query.clone() })
+}
+
+/// Every input is one series, finite and, by the time of its sample, younger than two scrapes.
+async fn fresh_inputs(
+    metrics: &dyn Metrics,
+    question: Question<'_>,
+    scrape: &ScrapeTarget,
+    inputs: &[String],
+    at: Timestamp,
+) -> Answer<()> {
+    if scrape.health != "up" {
+        let detail = format!("Prometheus' last scrape of {} failed: {}", question.target, scrape.last_error);
+        return Err(Unanswered::new(Reason::TargetDown, detail));
+    }
+    let named = target_labels(question.playbook, question.target, &question.accepted.alert.labels);
+    for input in inputs {
+        let query = promql::exact(input, &named).map_err(unbindable)?;
+        let value = one_value(metrics, input, &query, at).await?;
+        if !value.is_finite() {
+            return Err(not_finite(input, value));
+        }
+        fresh(metrics, input, &named, scrape.interval_seconds, at).await?;
+    }
+    Ok(())
+}
+
+/// The time of the metric's newest sample, provided it is younger than two scrapes.
+///
+/// An instant vector carries the time of the evaluation, so the sample's own time needs `timestamp()`.
+async fn fresh(
+    metrics: &dyn Metrics,
+    metric: &str,
+    named: &[(&str, &str)],
+    interval_seconds: f64,
+    at: Timestamp,
+) -> Answer<Timestamp> {
+    let sample_at = sample_time(metrics, metric, named, at).await?;
+    let age = at.duration_since(sample_at);
+    if age < seconds(2.0 * interval_seconds) {
+        return Ok(sample_at);
+    }
+    let age = crate::words::roughly(age);
+    let detail = format!("the newest sample of {metric} is {age} old, must be younger than two scrapes ({interval_seconds}s each)");
+    Err(Unanswered::new(Reason::InputStale, detail))
+}
+
+/// When the metric's newest sample was scraped.
+pub async fn sample_time(metrics: &dyn Metrics, metric: &str, named: &[(&str, &str)], at: Timestamp) -> Answer<Timestamp> {
+    let query = promql::timestamp_of(metric, named).map_err(unbindable)?;
+    let value = one_value(metrics, metric, &query, at).await?;
+    Timestamp::from_millisecond((value * 1000.0).round() as i64)
+        .map_err(|error| Unanswered::new(Reason::PrometheusMalformed, format!("timestamp({metric}) is {value}: {error}")))
+}
+
+/// The value of a query that must return exactly one series; it may be NaN.
+pub async fn one_value(metrics: &dyn Metrics, what: &str, query: &str, at: Timestamp) -> Answer<f64> {
+    let series = metrics.instant(query, at).await?;
+    match series.as_slice() {
+        [one] => Ok(one.value),
+        [] => Err(Unanswered::new(Reason::InputMissing, format!("{what} has no series for this target ({query})"))),
+        many => {
+            let detail = format!("{what} has {} series for this target ({query})", many.len());
+            Err(Unanswered::new(Reason::InputAmbiguous, detail))
+        }
+    }
+}
+
+async fn by_query(
+    metrics: &dyn Metrics,
+    question: Question<'_>,
+    scrape: &ScrapeTarget,
+    query: &str,
+    threshold: Threshold,
+    at: Timestamp,
+) -> Answer<Reading> {
+    let template = Template::parse(query).map_err(unbindable)?;
+    fresh_inputs(metrics, question, scrape, &template.metrics(), at).await?;
+    let named = target_labels(question.playbook, question.target, &question.accepted.alert.labels);
+    let query = template.bind(&named).map_err(unbindable)?;
+    let value = one_value(metrics, "the confirm query", &query, at).await?;
+    if !value.is_finite() {
+        return Err(not_finite("the confirm query", value));
+    }
+    Ok(if threshold.holds(value) { Reading::Firing { value, query } } else { Reading::Quiet { query } })
+}
+
+async fn replica(
+    world: &World,
+    target: &Target,
+    containers: &Answer<Vec<ContainerSummary>>,
+    servers: &Answer<Vec<Server>>,
+) -> Result<target::Replica, NoReplica> {
+    let unanswered = |why: &Unanswered| NoReplica::Unanswered(why.clone());
+    let containers = containers.as_ref().map_err(unanswered)?;
+    let picked = target::pick(containers, target).map_err(NoReplica::Unmatched)?;
+    let container = world.engine.inspect(&picked.id).await.map_err(NoReplica::Unanswered)?;
+    let servers = servers.as_ref().map_err(unanswered)?;
+    target::resolve(target, &container, containers, servers).map_err(NoReplica::Unmatched)
+}
+
+/// Every opted-in replica of the service, with what the balancer and the rules say of it.
+fn siblings(
+    question: Question<'_>,
+    rules: &Answer<Vec<AlertingRule>>,
+    containers: &Answer<Vec<ContainerSummary>>,
+    servers: &Answer<Vec<Server>>,
+) -> Answer<Vec<Sibling>> {
+    let containers = containers.as_ref().map_err(Clone::clone)?;
+    let servers = servers.as_ref().map_err(Clone::clone)?;
+    let sick = sick(question, rules.as_ref().map_err(Clone::clone)?);
+    let sibling = |container: &ContainerSummary| -> Answer<Sibling> {
+        let name = container.labels.get(LABEL_INSTANCE).cloned().unwrap_or_else(|| container.name.to_string());
+        let instance = Instance::try_from(name).map_err(|error| Unanswered::new(Reason::RadiusUnknown, error.to_string()))?;
+        let path = container.labels.get(LABEL_SERVER);
+        let server = path.and_then(|path| servers.iter().find(|server| server.path.to_string() == *path));
+        let (alerts, active_at) = sick.get(&instance).cloned().unwrap_or_default();
+        Ok(Sibling {
+            serving: server.is_some_and(Server::serving),
+            state: server.map_or_else(|| "unknown at the balancer".to_owned(), crate::words::server_word),
+            // What the balancer does not know cannot be called healthy.
+            sick: !alerts.is_empty() || server.is_none(),
+            instance,
+            alerts,
+            active_at,
+        })
+    };
+    target::of_service(containers, &question.target.service).into_iter().map(sibling).collect()
+}
+
+type Sick = BTreeMap<Instance, (Vec<String>, Option<Timestamp>)>;
+
+/// Which replicas have a pending or firing alert under any playbook of the service, and since when the earliest.
+fn sick(question: Question<'_>, rules: &[AlertingRule]) -> Sick {
+    let mut sick = Sick::new();
+    for alert in rules.iter().flat_map(|rule| &rule.alerts) {
+        // A matcher may name an external label, which Prometheus does not list: those come from the delivered alert.
+        let mut labels = question.accepted.alert.labels.clone();
+        labels.0.extend(alert.labels.0.clone());
+        let claimed = question.siblings.iter().filter(|p| p.service == question.target.service && p.claims(&labels));
+        let names = claimed.filter_map(|playbook| alert.labels.get(&playbook.replica_label));
+        for instance in names.filter_map(|name| Instance::try_from(name.to_owned()).ok()) {
+            let entry = sick.entry(instance).or_default();
+            entry.0.push(alert.labels.alertname().to_owned());
+            entry.1 = [entry.1, alert.active_at].into_iter().flatten().min();
+        }
+    }
+    for (alerts, _) in sick.values_mut() {
+        alerts.sort();
+        alerts.dedup();
+    }
+    sick
+}
+
+async fn vetoes(metrics: &dyn Metrics, playbook: &Playbook, target: &Target, labels: &LabelSet, at: Timestamp) -> Vec<Veto> {
+    let mut vetoes = Vec::new();
+    for query in &playbook.veto {
+        let bound = if query.contains("$target") {
+            Template::parse(query).and_then(|template| template.bind(&target_labels(playbook, target, labels))).map_err(unbindable)
+        } else {
+            Ok(query.clone())
+        };
+        let series = match bound {
+            Ok(text) => metrics.instant(&text, at).await.map(|series| series.len()),
+            Err(why) => Err(why),
+        };
+        vetoes.push(Veto { query: query.clone(), series });
+    }
+    vetoes
+}
+
+fn unbindable(error: promql::PromqlError) -> Unanswered {
+    Unanswered::new(Reason::PrometheusRefused, format!("the query cannot be bound to this target: {error}"))
+}
+
+fn not_finite(what: &str, value: f64) -> Unanswered {
+    Unanswered::new(Reason::InputNotFinite, format!("{what} is {value}"))
+}
+
+fn seconds(seconds: f64) -> SignedDuration {
+    SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::ZERO)
+}

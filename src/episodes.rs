@@ -1,0 +1,196 @@
+//! One task per episode key, so that one target is never walked twice at a time: it walks the open record if there is
+//! one, else watches what was left unsettled, and is gone when there is neither.
+//!
+//! All of its state is the journal's: a new process starts the same tasks from what it finds there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::event::Record;
+use crate::guard::ledger::Watch;
+use crate::pipeline::{Context, walk};
+use crate::target::{EpisodeKey, ServiceName};
+use crate::watch::ask_again;
+
+/// Episodes that are walked or asked about at the same moment; the others wait their turn.
+const AT_ONCE: usize = 256;
+
+/// All episodes that are under way or watched. Cheap to clone.
+#[derive(Clone)]
+pub struct Episodes {
+    context: Context,
+    tasks: Arc<Mutex<HashMap<EpisodeKey, Arc<Task>>>>,
+    turns: Arc<Semaphore>,
+    tracker: TaskTracker,
+}
+
+struct Task {
+    /// Look now, do not wait for the timer.
+    poke: Notify,
+    /// How many walks and questions have been finished.
+    rounds: watch::Sender<u64>,
+}
+
+/// What there is to do for a key.
+enum Work {
+    Walk(Box<Record>),
+    Watch(Box<Watch>),
+    Nothing,
+}
+
+impl Episodes {
+    pub fn new(context: Context) -> Self {
+        Episodes {
+            context,
+            tasks: Arc::default(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            tracker: TaskTracker::new(),
+        }
+    }
+
+    /// Starts a task for everything that the journal holds open or watched.
+    pub fn take_up(&self) {
+        let keys: Vec<EpisodeKey> = self.context.journal.read(|state| {
+            let open = state.open.values().map(|record| record.accepted.key.clone());
+            open.chain(state.books.watches.keys().cloned()).collect()
+        });
+        for key in keys {
+            self.look(&key);
+        }
+    }
+
+    /// Something happened to this episode: look at it now.
+    pub fn look(&self, key: &EpisodeKey) {
+        self.task(key).poke.notify_one();
+    }
+
+    /// A rail may have freed: look at every watched episode of the service, or of all services.
+    pub fn look_at(&self, service: Option<&ServiceName>) {
+        let keys: Vec<EpisodeKey> = self.context.journal.read(|state| {
+            let of_service = |watch: &&Watch| {
+                let target = watch.accepted.target.as_ref();
+                !watch.outcome.is_settled() && service.is_none_or(|wanted| target.is_some_and(|target| target.service == *wanted))
+            };
+            state.books.watches.values().filter(of_service).map(|watch| watch.key.clone()).collect()
+        });
+        for key in keys {
+            self.look(&key);
+        }
+    }
+
+    /// Waits until the episode has no open record and has been looked at since the call, or the time is up.
+    pub async fn settled(&self, key: &EpisodeKey, within: Duration) {
+        let task = self.task(key);
+        let mut rounds = task.rounds.subscribe();
+        let start = *rounds.borrow_and_update();
+        let under_way = self.is_open(key);
+        if !under_way {
+            task.poke.notify_one();
+        }
+        let done = async {
+            let mut journal = self.context.journal.watch();
+            loop {
+                let looked = under_way || *rounds.borrow() > start;
+                if looked && !self.is_open(key) {
+                    return;
+                }
+                tokio::select! {
+                    changed = rounds.changed() => if changed.is_err() { return },
+                    changed = journal.changed() => if changed.is_err() { return },
+                }
+            }
+        };
+        tokio::select! {
+            () = done => {}
+            () = self.context.world.clock.sleep(within) => {}
+            () = self.context.shutdown.cancelled() => {}
+        }
+    }
+
+    /// Waits until every task has come to a safe point. Call after the shutdown was ordered.
+    pub async fn stopped(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    fn is_open(&self, key: &EpisodeKey) -> bool {
+        self.context.journal.read(|state| state.open.values().any(|record| record.accepted.key == *key))
+    }
+
+    fn task(&self, key: &EpisodeKey) -> Arc<Task> {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = tasks.get(key) {
+            return Arc::clone(task);
+        }
+        let task = Arc::new(Task { poke: Notify::new(), rounds: watch::Sender::new(0) });
+        tasks.insert(key.clone(), Arc::clone(&task));
+        self.tracker.spawn(self.clone().attend(key.clone(), Arc::clone(&task)));
+        task
+    }
+
+    async fn attend(self, key: EpisodeKey, task: Arc<Task>) {
+        while !self.context.shutdown.is_cancelled() {
+            match self.work(&key) {
+                Work::Walk(record) => self.walk(*record).await,
+                Work::Watch(watch) => {
+                    let wait = self.patience(&watch);
+                    tokio::select! {
+                        () = task.poke.notified() => {}
+                        () = self.context.world.clock.sleep(wait) => {}
+                        () = self.context.shutdown.cancelled() => break,
+                    }
+                    let _turn = self.turns.acquire().await;
+                    // What it is about may have changed while we waited.
+                    if let Work::Watch(watch) = self.work(&key) {
+                        ask_again(&self.context, &watch).await;
+                    }
+                }
+                Work::Nothing if self.leave(&key) => break,
+                Work::Nothing => {}
+            }
+            task.rounds.send_modify(|rounds| *rounds += 1);
+        }
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| !Arc::ptr_eq(known, &task));
+    }
+
+    async fn walk(&self, record: Record) {
+        let _turn = self.turns.acquire().await;
+        let service = record.accepted.target.as_ref().map(|target| target.service.clone());
+        walk(&self.context, record).await;
+        // Whatever this run held is free now.
+        if let Some(service) = service {
+            self.look_at(Some(&service));
+        }
+    }
+
+    fn work(&self, key: &EpisodeKey) -> Work {
+        self.context.journal.read(|state| {
+            if let Some(record) = state.open.values().find(|record| record.accepted.key == *key) {
+                return Work::Walk(Box::new(record.clone()));
+            }
+            state.books.watches.get(key).map_or(Work::Nothing, |watch| Work::Watch(Box::new(watch.clone())))
+        })
+    }
+
+    /// Under the lock, because a delivery may be about to poke this very task.
+    fn leave(&self, key: &EpisodeKey) -> bool {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing = matches!(self.work(key), Work::Nothing);
+        if nothing {
+            tasks.remove(key);
+        }
+        nothing
+    }
+
+    /// `max(ask_again, the rail's retry_after)`.
+    fn patience(&self, watch: &Watch) -> Duration {
+        let retry_after = watch.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis);
+        let passed = self.context.world.clock.now().duration_since(watch.since);
+        let left = retry_after.saturating_sub(Duration::try_from(passed).unwrap_or(Duration::ZERO));
+        left.max(self.context.timing.ask_again.get())
+    }
+}

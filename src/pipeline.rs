@@ -1,0 +1,268 @@
+//! The walk of one alert, to be read aloud: is it true, right now, here? What should be done? May we, now? Drain,
+//! restart, readmit. Did it help? What happened, and why?
+//!
+//! Every stage either hands on what the next one needs or ends the walk; an [`Ending`] is how a record closes.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::act::scribe::Scribe;
+use crate::act::{self, Acted, recover};
+use crate::audit::journal::Journal;
+use crate::decide::decision::{Decision, Explained, Finding, Plan, decide};
+use crate::decide::evidence::{Evidence, Reading};
+use crate::decide::playbook::Playbook;
+use crate::detect::confirm::{Question, confirm};
+use crate::event::{Draft, Event, Phase, Record, Step};
+use crate::guard::coordinate::{Admission, admit};
+use crate::guard::permit::{Granted, Live, Permit};
+use crate::guard::rails::{Limits, Request};
+use crate::period::Period;
+use crate::reason::{Outcome, Reason};
+use crate::verify::recovery::verify;
+use crate::verify::{Judgement, Verdict};
+use crate::words;
+use crate::world::World;
+
+/// How often an answer that is not yet clear (the rule's listing and its expression disagree for a moment) is asked
+/// for again before it counts.
+const PATIENCE: u32 = 3;
+
+/// What every room needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    pub world: World,
+    pub journal: Journal,
+    pub playbooks: Arc<RwLock<Arc<Vec<Playbook>>>>,
+    pub limits: Limits,
+    pub timing: Timing,
+    /// This host's name, for the audit.
+    pub host: String,
+    /// Cancelled when the program is to stop at the next safe point.
+    pub shutdown: CancellationToken,
+}
+
+/// How patient the program is.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How often an unsettled episode is asked about again.
+    pub ask_again: Period,
+    /// How long an episode is watched, and its page kept, at least.
+    pub hold: Period,
+    /// How often a page is sent again.
+    pub page_every: Period,
+}
+
+/// How a walk ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub outcome: Outcome,
+    pub reason: Reason,
+    pub detail: String,
+}
+
+/// Walks one record from where it stands to its end. Never fails; what goes wrong is how it ends.
+pub async fn walk(context: &Context, record: Record) {
+    let mut scribe = Scribe::new(context.journal.clone(), record.id);
+    let ending = road(context, &mut scribe, &record).await.unwrap_or_else(|ending| ending);
+    if left_for_the_next(&ending, &scribe) {
+        return;
+    }
+    let Ending { outcome, reason, detail } = ending;
+    tracing::info!(record = %record.id, %outcome, %reason, detail, "closed");
+    scribe.note(context.world.clock.now(), Event::Closed { outcome, reason, detail }).await;
+    scribe.settle(&*context.world.clock).await;
+}
+
+/// Asked to stop before anything was consumed, or while verifying: the record stays open, and the next process goes on
+/// from there. In between, the run is broken off and closed.
+fn left_for_the_next(ending: &Ending, scribe: &Scribe) -> bool {
+    ending.reason == Reason::ShuttingDown && (!scribe.began(Step::CaptureEvidence) || scribe.began(Step::Restart))
+}
+
+async fn road(context: &Context, scribe: &mut Scribe, record: &Record) -> Result<Ending, Ending> {
+    let playbook = claim(context, record)?;
+    let acted = if record.phase == Phase::Admitted {
+        recover::take_up(context, scribe, record).await?
+    } else {
+        let evidence = confirm_patiently(context, scribe, record, &playbook).await?;
+        let plan = decided(context, scribe, &playbook, &evidence).await?;
+        let permit = guarded(context, scribe, &playbook, evidence, plan).await?;
+        act::carry_out(context, scribe, permit).await?
+    };
+    let judgement = judged(context, scribe, record, &playbook, &acted).await?;
+    Ok(Ending::of(judgement))
+}
+
+/// The playbook that claimed the alert, as it is written today.
+fn claim(context: &Context, record: &Record) -> Result<Playbook, Ending> {
+    let Some(name) = &record.accepted.playbook else {
+        let alertname = record.accepted.alert.labels.alertname().to_owned();
+        return Err(Ending::unmatched(Reason::NoPlaybook, format!("no playbook matches {alertname:?}")));
+    };
+    if record.accepted.target.is_none() {
+        let detail = format!("the alert has no usable value in the label that playbook {name} names a replica by");
+        return Err(Ending::unmatched(Reason::TargetUnnamed, detail));
+    }
+    context.playbook(name).ok_or_else(|| Ending::unmatched(Reason::NoPlaybook, format!("playbook {name} is gone")))
+}
+
+/// Is it true, right now, here?
+async fn confirm_patiently(
+    context: &Context,
+    scribe: &mut Scribe,
+    record: &Record,
+    playbook: &Playbook,
+) -> Result<Evidence, Ending> {
+    let mut evidence = ask(context, record, playbook).await?;
+    for _ in 0..PATIENCE {
+        if !unclear(&evidence.reading) {
+            break;
+        }
+        context.pause_for(Duration::from_millis(500).max(context.timing.ask_again.get() / 2)).await?;
+        evidence = ask(context, record, playbook).await?;
+    }
+    let event = Event::Confirmed { evidence: Box::new(evidence.clone()) };
+    scribe.must(evidence.at, event).await.map_err(Ending::unwritten)?;
+    Ok(evidence)
+}
+
+async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<Evidence, Ending> {
+    let Some(target) = &record.accepted.target else {
+        return Err(Ending::unmatched(Reason::TargetUnnamed, "the alert names no replica".to_owned()));
+    };
+    let siblings = context.playbooks();
+    let question = Question { accepted: &record.accepted, target, playbook, siblings: siblings.as_slice() };
+    Ok(confirm(&context.world, question, context.world.clock.now()).await)
+}
+
+/// The signals disagree in a way that a moment may settle.
+pub fn unclear(reading: &Reading) -> bool {
+    use Reason::{AlertPending, InputMissing, InputStale, RuleStale, SignalsMixed};
+    match reading {
+        Reading::Unknown { why } => matches!(why.reason, AlertPending | InputMissing | InputStale | RuleStale | SignalsMixed),
+        Reading::Firing { .. } | Reading::Quiet { .. } => false,
+    }
+}
+
+/// What should be done?
+async fn decided(context: &Context, scribe: &mut Scribe, playbook: &Playbook, evidence: &Evidence) -> Result<Plan, Ending> {
+    let now = context.world.clock.now();
+    let explained = decide(playbook, evidence, now);
+    scribe.must(now, Event::Decided { decision: explained.clone() }).await.map_err(Ending::unwritten)?;
+    plan_of(explained)
+}
+
+/// The plan, or the ending that the decision means.
+pub fn plan_of(explained: Explained) -> Result<Plan, Ending> {
+    match explained.decision {
+        Decision::Remediate { plan } => Ok(plan),
+        Decision::Escalate { finding: Finding { outcome, reason, detail } }
+        | Decision::Ignore { finding: Finding { outcome, reason, detail } } => Err(Ending { outcome, reason, detail }),
+    }
+}
+
+/// May we, now? Evaluated and consumed in the journal's writer, in one transaction with the intent.
+async fn guarded(
+    context: &Context,
+    scribe: &Scribe,
+    playbook: &Playbook,
+    evidence: Evidence,
+    plan: Plan,
+) -> Result<Permit<Live>, Ending> {
+    let (playbook, limits, clock, id) = (playbook.clone(), context.limits, context.world.clock.clone(), scribe.record());
+    let admission = context.journal.transact(move |state| {
+        let now = clock.now();
+        let request = Request { playbook: &playbook, limits: &limits, evidence: &evidence, plan: &plan };
+        match admit(&state.books, &request, id, now) {
+            Admission::Admitted { granted, intent } => (vec![Draft::of(id, now, Event::Intent { intent })], Ok(granted)),
+            Admission::Refused(assessment) => {
+                let ending = Ending::refused(&assessment);
+                let event = Event::Refused { guards: assessment.checks, recurred: assessment.recurred };
+                (vec![Draft::of(id, now, event)], Err(ending))
+            }
+        }
+    });
+    let (_, granted) = admission.await.map_err(Ending::unwritten)?;
+    match granted? {
+        Granted::Live(permit) => Ok(permit),
+        Granted::Shadow(permit) => {
+            let detail = words::would_remediate(permit.plan());
+            Err(Ending { outcome: Outcome::Shadow, reason: Reason::WouldRemediate, detail })
+        }
+    }
+}
+
+/// Did it help?
+async fn judged(
+    context: &Context,
+    scribe: &mut Scribe,
+    record: &Record,
+    playbook: &Playbook,
+    acted: &Acted,
+) -> Result<Judgement, Ending> {
+    let verdict = verify(context, playbook, &record.accepted.alert.labels, acted);
+    let judgement = tokio::select! {
+        judgement = verdict => judgement,
+        () = context.shutdown.cancelled() => return Err(Ending::interrupted(Reason::ShuttingDown, "stopped while verifying")),
+    };
+    scribe.note(context.world.clock.now(), Event::Judged { judgement: judgement.clone() }).await;
+    Ok(judgement)
+}
+
+impl Context {
+    pub fn playbooks(&self) -> Arc<Vec<Playbook>> {
+        Arc::clone(&self.playbooks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn playbook(&self, name: &crate::target::PlaybookName) -> Option<Playbook> {
+        self.playbooks().iter().find(|playbook| playbook.name == *name).cloned()
+    }
+
+    /// Waits, unless the program is to stop.
+    async fn pause_for(&self, how_long: Duration) -> Result<(), Ending> {
+        tokio::select! {
+            () = self.world.clock.sleep(how_long) => Ok(()),
+            () = self.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop")),
+        }
+    }
+}
+
+impl Ending {
+    pub fn interrupted(reason: Reason, detail: impl Into<String>) -> Self {
+        Ending { outcome: Outcome::Interrupted, reason, detail: detail.into() }
+    }
+
+    pub fn failed(reason: Reason, detail: impl Into<String>) -> Self {
+        Ending { outcome: Outcome::ActionFailed, reason, detail: detail.into() }
+    }
+
+    pub fn refused(assessment: &crate::guard::rails::Assessment) -> Self {
+        match assessment.first() {
+            Some((check, refusal)) => {
+                Ending { outcome: Outcome::Refused, reason: refusal.reason, detail: check.detail.clone() }
+            }
+            None => Ending { outcome: Outcome::Refused, reason: Reason::RadiusUnknown, detail: "no rail said why".to_owned() },
+        }
+    }
+
+    fn unmatched(reason: Reason, detail: String) -> Self {
+        Ending { outcome: Outcome::UnmatchedTarget, reason, detail }
+    }
+
+    /// Nothing is done whose intent is not on disk.
+    fn unwritten(error: crate::audit::JournalError) -> Self {
+        Ending { outcome: Outcome::Refused, reason: Reason::StoreUnavailable, detail: error.to_string() }
+    }
+
+    fn of(judgement: Judgement) -> Self {
+        let outcome = match judgement.verdict {
+            Verdict::Recovered => Outcome::Recovered,
+            Verdict::StillFiring => Outcome::StillFiring,
+            Verdict::Unknown => Outcome::VerdictUnknown,
+        };
+        Ending { outcome, reason: judgement.reason, detail: judgement.detail }
+    }
+}

@@ -1,0 +1,142 @@
+//! While its alert fires, an episode that was left unsettled is asked about again: when its timer runs out, when the
+//! rail that refused it frees, when Alertmanager says something about it. It never waits for Alertmanager's
+//! `repeat_interval`.
+//!
+//! A settled episode is watched as well for a while. Alertmanager does not tell twice about an alert that resolved and
+//! fired again between two of its flushes, and a cure that lasts ten minutes has to be noticed.
+//!
+//! A new record is opened only when what there is to say has changed.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::decide::decision::decide;
+use crate::decide::evidence::{Evidence, Reading};
+use crate::detect::confirm::{Question, confirm};
+use crate::detect::{healer, new_record};
+use crate::event::{Accepted, Draft, Event, Trigger};
+use crate::guard::ledger::Watch;
+use crate::guard::rails::{Request, assess};
+use crate::pipeline::{Context, Ending, plan_of};
+use crate::reason::{Outcome, Reason};
+
+/// What asking again came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Nothing new.
+    Same,
+    /// Nothing to wait for any more, and why.
+    Over(String),
+    /// Something new: it deserves a record of its own.
+    Changed,
+}
+
+/// Asks about a watched episode again, and opens a record when the answer is news. Returns true while it is watched.
+pub async fn ask_again(context: &Context, watch: &Watch) -> bool {
+    let now = context.world.clock.now();
+    let asked = match fresh_answer(context, watch).await {
+        Some((evidence, answer)) => compare(context, watch, &evidence, answer.as_ref(), now),
+        // Nobody can ask for it: no playbook, or no target. The page stays for its time.
+        None if lasted(watch, now) >= context.timing.hold.signed() => Asked::Over("held for its time".to_owned()),
+        None => Asked::Same,
+    };
+    let draft = match asked {
+        Asked::Same => return true,
+        Asked::Over(detail) => Draft::global(now, Event::WatchEnded { key: watch.key.clone(), detail }),
+        Asked::Changed => {
+            let trigger = Trigger::AskedAgain { of: watch.record };
+            let mode = watch.accepted.playbook.as_ref().and_then(|name| context.playbook(name)).map(|playbook| playbook.mode);
+            let accepted = Accepted {
+                trigger,
+                mode: mode.unwrap_or(watch.accepted.mode),
+                host: context.host.clone(),
+                healer: healer(),
+                ..watch.accepted.clone()
+            };
+            Draft::of(new_record(), now, Event::Accepted { accepted: Box::new(accepted) })
+        }
+    };
+    let over = matches!(draft.event, Event::WatchEnded { .. });
+    let key = watch.key.clone();
+    // A delivery may have opened a record while we asked; then that one goes on.
+    let written = context.journal.transact(move |state| {
+        let taken = state.open.values().any(|record| record.accepted.key == key);
+        (if taken { Vec::new() } else { vec![draft] }, ())
+    });
+    match written.await {
+        Ok(_) => !over,
+        Err(error) => {
+            tracing::error!(%error, "an episode that changed could not be written down; it is asked about again");
+            true
+        }
+    }
+}
+
+/// Evidence of now, and how the walk would end: `None` inside means that it would act.
+async fn fresh_answer(context: &Context, watch: &Watch) -> Option<(Evidence, Option<Ending>)> {
+    let playbook = context.playbook(watch.accepted.playbook.as_ref()?)?;
+    let target = watch.accepted.target.as_ref()?;
+    let siblings = context.playbooks();
+    let question = Question { accepted: &watch.accepted, target, playbook: &playbook, siblings: siblings.as_slice() };
+    let now = context.world.clock.now();
+    let evidence = confirm(&context.world, question, now).await;
+    let answer = match plan_of(decide(&playbook, &evidence, now)) {
+        Err(ending) => Some(ending),
+        Ok(plan) => {
+            let request = Request { playbook: &playbook, limits: &context.limits, evidence: &evidence, plan: &plan };
+            let assessment = context.journal.read(|state| assess(&state.books, &request, now));
+            assessment.refused().then(|| Ending::refused(&assessment))
+        }
+    };
+    Some((evidence, answer))
+}
+
+fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option<&Ending>, now: Timestamp) -> Asked {
+    let firing = matches!(evidence.reading, Reading::Firing { .. });
+    if watch.outcome.is_settled() {
+        let recurrence = watch
+            .accepted
+            .playbook
+            .as_ref()
+            .filter(|_| watch.outcome == Outcome::Recovered)
+            .and_then(|name| context.playbook(name))
+            .map_or(SignedDuration::ZERO, |playbook| playbook.guards.breaker.recurrence.signed());
+        let trial = recurrence.max(context.timing.hold.signed());
+        return match answer {
+            _ if firing && !answer.is_some_and(only_waits) => Asked::Changed,
+            _ if !firing && lasted(watch, now) >= trial => Asked::Over("quiet for its time".to_owned()),
+            _ => Asked::Same,
+        };
+    }
+    match answer {
+        // It would act, unless shadow has just said so.
+        None if watch.outcome == Outcome::Shadow => Asked::Same,
+        None => Asked::Changed,
+        Some(answer) if answer.outcome == watch.outcome && answer.reason == watch.reason => over_or_same(context, watch, evidence, now),
+        Some(answer) if only_waits(answer) || crate::pipeline::unclear(&evidence.reading) => over_or_same(context, watch, evidence, now),
+        Some(answer) if gone(evidence) && answer.outcome != Outcome::ConditionCleared => over_or_same(context, watch, evidence, now),
+        Some(_) => Asked::Changed,
+    }
+}
+
+/// Over once Prometheus no longer lists any alert for the target and the page has stood for its time.
+fn over_or_same(context: &Context, watch: &Watch, evidence: &Evidence, now: Timestamp) -> Asked {
+    if gone(evidence) && lasted(watch, now) >= context.timing.hold.signed() {
+        Asked::Over("Prometheus lists no alert for this target any more".to_owned())
+    } else {
+        Asked::Same
+    }
+}
+
+/// Prometheus answered, and neither pending nor firing is anything of the target's.
+fn gone(evidence: &Evidence) -> bool {
+    evidence.listed.as_ref().is_ok_and(Vec::is_empty) && !matches!(evidence.reading, Reading::Firing { .. })
+}
+
+/// A refusal that only asks for patience is no news beside what is already said.
+fn only_waits(ending: &Ending) -> bool {
+    matches!(ending.reason, Reason::Cooldown | Reason::EpisodeHeld | Reason::RateLimited | Reason::BreakerProbing)
+}
+
+fn lasted(watch: &Watch, now: Timestamp) -> SignedDuration {
+    now.duration_since(watch.since)
+}

@@ -1,0 +1,11 @@
+//! The HTTP face as its callers meet it: the real router behind the real accept loop, on loopback, with a fake desk.
+//!
+//! No test here looks at a clock. Where something must end, the test waits until it has ended; a guard far above any
+//! sensible time turns a hang into a failure.
+
+mod desk;
+mod listening;
+mod orders;
+mod reading;
+mod remediate;
+mod wire;
