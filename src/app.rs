@@ -10,7 +10,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -56,9 +56,10 @@ pub struct App {
 /// An address that cannot be one.
 pub fn live_world(config: &Config) -> anyhow::Result<World> {
     let s = &config.settings;
+    let docker = Docker::new(&s.docker.read, &s.docker.restart, s.docker.timeout.get()).context("docker")?;
     Ok(World {
         metrics: Arc::new(Prometheus::new(&s.prometheus.url, s.prometheus.timeout.get()).context("prometheus")?),
-        engine: Arc::new(Docker::new(&s.docker.read, &s.docker.restart, s.docker.timeout.get()).context("docker")?),
+        engine: Arc::new(docker.only(s.docker.only.clone())),
         balancer: Arc::new(HaProxy::new(&s.haproxy.address, s.haproxy.timeout.get()).context("haproxy")?),
         pager: Arc::new(Alertmanager::new(&s.alertmanager.urls, s.alertmanager.timeout.get()).context("alertmanager")?),
         clock: Arc::new(SystemClock),
@@ -78,11 +79,7 @@ impl App {
             journal: journal.clone(),
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             limits: Limits { fleet: settings.limits.fleet, group: settings.limits.group },
-            timing: Timing {
-                ask_again: settings.pages.ask_again,
-                hold: settings.pages.hold,
-                page_every: settings.pages.every,
-            },
+            timing: Timing { ask_again: settings.pages.ask_again, hold: settings.pages.hold, page_every: settings.pages.every },
             host: crate::edge::host::name(),
             shutdown: CancellationToken::new(),
         };
@@ -104,7 +101,7 @@ impl App {
         let follower = Follower::start(journal, &settings.state_dir)?;
         episodes.take_up();
 
-        let desk = FrontDesk { context: context.clone(), episodes: episodes.clone(), doors };
+        let desk = FrontDesk { context: context.clone(), episodes: episodes.clone(), doors, probed: Mutex::default() };
         let tokens = &settings.tokens;
         let gate = Gate::new(&tokens.receiver, &tokens.reader, &tokens.operator)?;
         let closing = CancellationToken::new();

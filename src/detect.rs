@@ -24,7 +24,7 @@ use crate::pipeline::Context;
 use crate::reason::Reason;
 use crate::target::{EpisodeKey, Instance, PlaybookName, Target};
 
-/// Records that may be open at once; above it a delivery is refused with 503 and Alertmanager sends it again.
+/// Episodes that may be open or watched at once: each is a task and a page. Above it a delivery is refused with 503 and Alertmanager sends it again.
 pub const MAX_OPEN: usize = 10_000;
 
 /// One alert of a delivery, matched to a playbook and a target.
@@ -153,8 +153,8 @@ fn intake(state: &State, claims: Vec<Claim>, origin: &Origin, now: Timestamp) ->
                 (Some(id), ReceiptState::Folded, "this episode is being watched and is asked about again now")
             }
             (AlertStatus::Firing, None, None) => {
-                if open.len() >= MAX_OPEN {
-                    let detail = format!("{MAX_OPEN} records are open; deliver again later");
+                if open.len() + state.books.watches.len() >= MAX_OPEN {
+                    let detail = format!("{MAX_OPEN} episodes are open or watched; deliver again later");
                     return Err(Unavailable::new(Reason::StoreUnavailable, detail));
                 }
                 let id = new_record();

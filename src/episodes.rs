@@ -44,12 +44,7 @@ enum Work {
 
 impl Episodes {
     pub fn new(context: Context) -> Self {
-        Episodes {
-            context,
-            tasks: Arc::default(),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
-            tracker: TaskTracker::new(),
-        }
+        Episodes { context, tasks: Arc::default(), turns: Arc::new(Semaphore::new(AT_ONCE)), tracker: TaskTracker::new() }
     }
 
     /// Starts a task for everything that the journal holds open or watched.
@@ -160,7 +155,15 @@ impl Episodes {
     async fn walk(&self, record: Record) {
         let _turn = self.turns.acquire().await;
         let service = record.accepted.target.as_ref().map(|target| target.service.clone());
+        let id = record.id;
         walk(&self.context, record).await;
+        if self.context.journal.read(|state| state.open.contains_key(&id)) {
+            // Left for the next process, or the journal refuses its end. Never walk it again at once.
+            tokio::select! {
+                () = self.context.world.clock.sleep(self.context.timing.ask_again.get()) => {}
+                () = self.context.shutdown.cancelled() => {}
+            }
+        }
         // Whatever this run held is free now.
         if let Some(service) = service {
             self.look_at(Some(&service));

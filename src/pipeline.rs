@@ -84,13 +84,16 @@ fn left_for_the_next(ending: &Ending, scribe: &Scribe) -> bool {
 
 async fn road(context: &Context, scribe: &mut Scribe, record: &Record) -> Result<Ending, Ending> {
     let playbook = claim(context, record)?;
-    let acted = if record.phase == Phase::Admitted {
-        recover::take_up(context, scribe, record).await?
-    } else {
-        let evidence = confirm_patiently(context, scribe, record, &playbook).await?;
-        let plan = decided(context, scribe, &playbook, &evidence).await?;
-        let permit = guarded(context, scribe, &playbook, evidence, plan).await?;
-        act::carry_out(context, scribe, permit).await?
+    let acted = match record.phase {
+        // A crash came between the last word and the close.
+        Phase::Judged | Phase::Refused | Phase::Closed => return Err(Ending::left_open(record)),
+        Phase::Admitted => recover::take_up(context, scribe, record).await?,
+        Phase::Accepted | Phase::Confirmed | Phase::Decided => {
+            let evidence = confirm_patiently(context, scribe, record, &playbook).await?;
+            let plan = decided(context, scribe, &playbook, &evidence).await?;
+            let permit = guarded(context, scribe, &playbook, evidence, plan).await?;
+            act::carry_out(context, scribe, permit).await?
+        }
     };
     let judgement = judged(context, scribe, record, &playbook, &acted).await?;
     Ok(Ending::of(judgement))
@@ -158,7 +161,7 @@ async fn decided(context: &Context, scribe: &mut Scribe, playbook: &Playbook, ev
 /// The plan, or the ending that the decision means.
 pub fn plan_of(explained: Explained) -> Result<Plan, Ending> {
     match explained.decision {
-        Decision::Remediate { plan } => Ok(plan),
+        Decision::Remediate { plan } => Ok(*plan),
         Decision::Escalate { finding: Finding { outcome, reason, detail } }
         | Decision::Ignore { finding: Finding { outcome, reason, detail } } => Err(Ending { outcome, reason, detail }),
     }
@@ -241,9 +244,7 @@ impl Ending {
 
     pub fn refused(assessment: &crate::guard::rails::Assessment) -> Self {
         match assessment.first() {
-            Some((check, refusal)) => {
-                Ending { outcome: Outcome::Refused, reason: refusal.reason, detail: check.detail.clone() }
-            }
+            Some((check, refusal)) => Ending { outcome: Outcome::Refused, reason: refusal.reason, detail: check.detail.clone() },
             None => Ending { outcome: Outcome::Refused, reason: Reason::RadiusUnknown, detail: "no rail said why".to_owned() },
         }
     }
@@ -255,6 +256,17 @@ impl Ending {
     /// Nothing is done whose intent is not on disk.
     fn unwritten(error: crate::audit::JournalError) -> Self {
         Ending { outcome: Outcome::Refused, reason: Reason::StoreUnavailable, detail: error.to_string() }
+    }
+
+    /// What a record says that an earlier process did not get to close.
+    fn left_open(record: &Record) -> Self {
+        if let Some(judgement) = &record.judgement {
+            return Ending::of(judgement.clone());
+        }
+        match record.guards.iter().find_map(|check| check.refusal.map(|refusal| (check, refusal))) {
+            Some((check, refusal)) => Ending { outcome: Outcome::Refused, reason: refusal.reason, detail: check.detail.clone() },
+            None => Ending::interrupted(Reason::Crashed, "stopped before the end"),
+        }
     }
 
     fn of(judgement: Judgement) -> Self {

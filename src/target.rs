@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 use crate::reason::Reason;
 use crate::world::{Container, ContainerSummary, Server};
 
+/// What all of our container labels begin with.
+pub const LABEL_PREFIX: &str = "remediator.";
 /// Container label that opts a container in: `remediator.enable=true`.
 pub const LABEL_ENABLE: &str = "remediator.enable";
 /// Container label with the service's name.

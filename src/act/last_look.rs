@@ -77,6 +77,9 @@ async fn identity(context: &Context, plan: &Plan) -> Result<(), Ending> {
         return Ok(());
     }
     let started = container.started_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
-    let detail = format!("container {} started at {started} and is {}; the permit is for its start at {}", container.name, container.status, plan.started_at);
+    let detail = format!(
+        "container {} started at {started} and is {}; the permit is for its start at {}",
+        container.name, container.status, plan.started_at
+    );
     Err(Ending { outcome: Outcome::Interrupted, reason: Reason::ContainerChanged, detail })
 }

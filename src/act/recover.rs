@@ -17,9 +17,10 @@ use jiff::Timestamp;
 use crate::act::Acted;
 use crate::act::scribe::Scribe;
 use crate::act::steps::{Steps, readmit, restarted_after_all};
+use crate::decide::playbook::Mode;
 use crate::event::{Draft, Event, Record, Step};
 use crate::pipeline::{Context, Ending};
-use crate::reason::Reason;
+use crate::reason::{Outcome, Reason};
 use crate::world::Call;
 
 /// How long a call that was cut off by a crash may still be at work in the Engine.
@@ -34,6 +35,10 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record) ->
         return Err(Ending::interrupted(Reason::Crashed, "stopped before anything was decided"));
     };
     let plan = intent.plan.clone();
+    if intent.mode == Mode::Shadow {
+        let detail = crate::words::would_remediate(&plan);
+        return Err(Ending { outcome: Outcome::Shadow, reason: Reason::WouldRemediate, detail });
+    }
     let restart_at = record.steps.iter().find(|run| run.step == Step::Restart).map(|run| run.started_at);
     end_what_was_running(context, scribe, record).await;
     let mut steps = Steps { context, scribe, plan: plan.clone() };
@@ -111,4 +116,3 @@ pub async fn reconcile(context: &Context) -> usize {
     }
     left
 }
-

@@ -28,9 +28,8 @@ pub struct Scribe {
 
 impl Scribe {
     pub fn new(journal: Journal, record: RecordId) -> Self {
-        let begun = journal.read(|state| {
-            state.open.get(&record).map(|r| r.steps.iter().map(|run| run.step).collect()).unwrap_or_default()
-        });
+        let begun = journal
+            .read(|state| state.open.get(&record).map(|r| r.steps.iter().map(|run| run.step).collect()).unwrap_or_default());
         Scribe { journal, record, backlog: VecDeque::new(), begun }
     }
 

@@ -58,7 +58,8 @@ impl Steps<'_> {
     pub async fn capture_evidence(&mut self) -> Result<(), Ending> {
         self.start(Step::CaptureEvidence).await?;
         let engine = &self.context.world.engine;
-        let (container, logs) = tokio::join!(engine.inspect(&self.plan.container), engine.logs(&self.plan.container, self.plan.logs));
+        let (container, logs) =
+            tokio::join!(engine.inspect(&self.plan.container), engine.logs(&self.plan.container, self.plan.logs));
         let missing = container.as_ref().err().or(logs.as_ref().err()).map(|why| why.detail.clone());
         let note = json!({ "container": container.ok(), "logs": logs.ok() });
         match missing {
@@ -190,7 +191,11 @@ pub async fn readmit(world: &World, path: &crate::target::ServerPath) -> Result<
         return Err(why);
     }
     let after = find().await?;
-    if after.drained { Err(format!("{path} is still drained")) } else { Ok(format!("{path} is {}", crate::words::server_word(&after))) }
+    if after.drained {
+        Err(format!("{path} is still drained"))
+    } else {
+        Ok(format!("{path} is {}", crate::words::server_word(&after)))
+    }
 }
 
 async fn server(world: &World, plan: &Plan) -> Result<Server, String> {
@@ -233,14 +238,15 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<(), String>>,
 {
-    let mut waited = Duration::ZERO;
-    loop {
-        match look().await {
-            Ok(()) => return Ok(()),
-            Err(last) if waited >= within => return Err(last),
-            Err(_) => {}
+    let mut last = String::from("nothing was seen in time");
+    let looking = async {
+        while let Err(seen) = look().await {
+            last = seen;
+            world.clock.sleep(LOOK).await;
         }
-        world.clock.sleep(LOOK).await;
-        waited += LOOK;
+    };
+    match tokio::time::timeout(within, looking).await {
+        Ok(()) => Ok(()),
+        Err(_) => Err(last),
     }
 }

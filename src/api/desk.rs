@@ -157,7 +157,7 @@ pub trait Desk: Send + Sync {
     async fn take_in(&self, group: AlertGroup) -> Result<Vec<Receipt>, Unavailable>;
 
     /// Waits until the episodes behind these receipts have an outcome, at most `within`, and answers with the newest
-    /// record of each, open or closed, in no particular order. Zero looks without waiting.
+    /// record of each episode, open or closed, in no particular order. Zero looks without waiting.
     async fn await_outcome(&self, receipts: &[Receipt], within: Duration) -> Vec<Record>;
 
     /// The whole story: the record, and its entries with their hashes. `None`: there is no such record.

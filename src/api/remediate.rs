@@ -50,7 +50,7 @@ pub async fn remediate(
         return Ok((StatusCode::ACCEPTED, Json(Results { results: receipts })).into_response());
     };
     let records = outcomes(&face, &receipts, wait).await;
-    let record_of = |receipt: &Receipt| records.iter().find(|record| Some(record.id) == receipt.id);
+    let record_of = |receipt: &Receipt| newest_of(receipt, &records);
     // A receipt without a record has nothing to wait for.
     let settled = receipts.iter().all(|r| r.id.is_none() || record_of(r).is_some_and(Record::is_closed));
     let results = receipts.iter().map(|receipt| Followed { receipt, record: record_of(receipt) }).collect();
@@ -83,6 +83,22 @@ async fn take_in(face: &Face, headers: &HeaderMap, body: Body) -> Result<Vec<Rec
             Err(unavailable.into())
         }
     }
+}
+
+/// The newest record of the receipt's episode: the receipt's own, or a later one, because the condition was asked again
+/// (the first was refused, say). Ids are UUIDs of version 7, so the largest is the newest.
+fn newest_of<'r>(receipt: &Receipt, records: &'r [Record]) -> Option<&'r Record> {
+    let own = receipt.id?;
+    let same_target = |record: &Record| {
+        let target = record.accepted.target.as_ref().map(ToString::to_string);
+        target.is_some() && target == receipt.target
+    };
+    let ours = |record: &&Record| {
+        record.id == own
+            || same_target(record)
+            || (receipt.target.is_none() && record.accepted.fingerprint == receipt.fingerprint)
+    };
+    records.iter().filter(ours).max_by_key(|record| record.id)
 }
 
 /// The records behind the receipts, when they are settled, when the time is up, or when the program stops.

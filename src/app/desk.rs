@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use crate::alert::AlertGroup;
 use crate::api::desk::{
@@ -28,13 +29,49 @@ pub struct FrontDesk {
     pub context: Context,
     pub episodes: Episodes,
     pub doors: Arc<watch::Sender<Option<bool>>>,
+    /// What readiness said last, and when.
+    pub probed: Mutex<Option<(Instant, Vec<Probe>)>>,
 }
+
+/// How long an answer of readiness is good for.
+const PROBE_AGAIN: Duration = Duration::from_secs(1);
 
 fn unavailable(error: JournalError) -> Unavailable {
     Unavailable::new(Reason::StoreUnavailable, error.to_string())
 }
 
 impl FrontDesk {
+    async fn probe(&self) -> Vec<Probe> {
+        let world = &self.context.world;
+        let nothing = crate::alert::LabelSet::default();
+        let (metrics, engine, balancer, silences) = tokio::join!(
+            world.metrics.instant("vector(1)", world.clock.now()),
+            world.engine.ping(),
+            world.balancer.servers(),
+            world.pager.silences(&nothing),
+        );
+        let probe = |name: &str, result: Result<String, String>| Probe {
+            name: name.to_owned(),
+            ok: result.is_ok(),
+            detail: result.unwrap_or_else(|why| why),
+        };
+        let answers = |text: &str| text.to_owned();
+        let doors = match *self.doors.borrow() {
+            Some(true) => Ok("both doors refuse a forbidden call".to_owned()),
+            Some(false) => Err("a door lets a forbidden call through".to_owned()),
+            None => Err("not checked yet".to_owned()),
+        };
+        let store = self.context.journal.trouble().map_or_else(|| Ok("writable".to_owned()), Err);
+        vec![
+            probe("store", store),
+            probe("prometheus", metrics.map(|_| answers("answers")).map_err(|why| why.detail)),
+            probe("docker", engine.map(|()| answers("answers")).map_err(|why| why.detail)),
+            probe("doors", doors),
+            probe("balancer", balancer.map(|servers| format!("{} servers", servers.len())).map_err(|why| why.detail)),
+            probe("alertmanager", silences.map(|_| answers("answers")).map_err(|why| why.detail)),
+        ]
+    }
+
     async fn order(&self, event: Event) -> Result<(), DeskError> {
         let now = self.context.world.clock.now();
         self.context.journal.append(Draft::global(now, event)).await.map_err(unavailable)?;
@@ -164,12 +201,8 @@ impl Desk for FrontDesk {
     async fn guards(&self) -> Result<Value, Unavailable> {
         let now = self.context.world.clock.now();
         let books = self.context.journal.read(|state| state.books.clone());
-        let playbooks: Vec<Value> = self
-            .context
-            .playbooks()
-            .iter()
-            .map(|playbook| view::playbook(&books, playbook, &self.context.limits, now))
-            .collect();
+        let playbooks: Vec<Value> =
+            self.context.playbooks().iter().map(|playbook| view::playbook(&books, playbook, &self.context.limits, now)).collect();
         Ok(json!({
             "at": now,
             "pauses": books.pauses,
@@ -189,34 +222,16 @@ impl Desk for FrontDesk {
     }
 
     async fn readiness(&self) -> Vec<Probe> {
-        let world = &self.context.world;
-        let nothing = crate::alert::LabelSet::default();
-        let (metrics, engine, balancer, silences) = tokio::join!(
-            world.metrics.instant("vector(1)", world.clock.now()),
-            world.engine.ping(),
-            world.balancer.servers(),
-            world.pager.silences(&nothing),
-        );
-        let probe = |name: &str, result: Result<String, String>| Probe {
-            name: name.to_owned(),
-            ok: result.is_ok(),
-            detail: result.unwrap_or_else(|why| why),
-        };
-        let answers = |text: &str| text.to_owned();
-        let doors = match *self.doors.borrow() {
-            Some(true) => Ok("both doors refuse a forbidden call".to_owned()),
-            Some(false) => Err("a door lets a forbidden call through".to_owned()),
-            None => Err("not checked yet".to_owned()),
-        };
-        let store = self.context.journal.trouble().map_or_else(|| Ok("writable".to_owned()), Err);
-        vec![
-            probe("store", store),
-            probe("prometheus", metrics.map(|_| answers("answers")).map_err(|why| why.detail)),
-            probe("docker", engine.map(|()| answers("answers")).map_err(|why| why.detail)),
-            probe("doors", doors),
-            probe("balancer", balancer.map(|servers| format!("{} servers", servers.len())).map_err(|why| why.detail)),
-            probe("alertmanager", silences.map(|_| answers("answers")).map_err(|why| why.detail)),
-        ]
+        // Anybody may ask, so asking must not become a load on what it asks about.
+        let mut known = self.probed.lock().await;
+        if let Some((at, probes)) = known.as_ref()
+            && at.elapsed() < PROBE_AGAIN
+        {
+            return probes.clone();
+        }
+        let probes = self.probe().await;
+        *known = Some((Instant::now(), probes.clone()));
+        probes
     }
 
     async fn gauges(&self) -> Gauges {

@@ -117,7 +117,7 @@ pub fn line(found: &Found) -> AuditLine<'_> {
 /// What was to be done; none when it never came to a plan.
 pub fn intent(record: &Record) -> Option<String> {
     let decided = record.decision.as_ref().and_then(|explained| match &explained.decision {
-        Decision::Remediate { plan } => Some(plan),
+        Decision::Remediate { plan } => Some(plan.as_ref()),
         Decision::Escalate { .. } | Decision::Ignore { .. } => None,
     });
     let plan = record.intent.as_ref().map(|intent| &intent.plan).or(decided)?;

@@ -57,6 +57,8 @@ pub struct Docker {
     pub read: String,
     pub restart: String,
     pub timeout: Period,
+    /// Labels, as name and value, that a container must carry to be ours.
+    pub only: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -206,7 +208,19 @@ fn docker(sheet: &mut Sheet, typed: &DockerTyped) -> Option<Docker> {
     let timeout = sheet.some_period("docker.timeout", typed.timeout.as_ref(), TIMEOUT);
     let read = endpoint(sheet, "Docker's read door", &typed.read);
     let restart = endpoint(sheet, "Docker's restart door", &typed.restart);
-    Some(Docker { read: read?, restart: restart?, timeout })
+    let only = typed.only.iter().filter_map(|text| label(sheet, text)).collect();
+    Some(Docker { read: read?, restart: restart?, timeout, only })
+}
+
+/// `name=value`, as Docker's own filters have it.
+fn label(sheet: &mut Sheet, text: &At<String>) -> Option<(String, String)> {
+    let parts = text.value.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty());
+    if parts.is_none() {
+        let shown = plain_line(&text.value, 100);
+        let help = "Write name=value, such as com.docker.compose.project=shop";
+        sheet.wrong(text.referenced, format!("`{shown}` is not a label with its value"), help);
+    }
+    parts.map(|(name, value)| (name.to_owned(), value.to_owned()))
 }
 
 fn haproxy(sheet: &mut Sheet, typed: &HaproxyTyped) -> Option<Haproxy> {

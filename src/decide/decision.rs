@@ -1,7 +1,7 @@
 //! `decide`: from a playbook and evidence to a decision that explains itself.
 //!
-//! Order matters only for which reason is named first: what makes the alert nobody's business (quiet, unknown,
-//! unmatched), then what means "hold" (silence, veto, age, somebody else's drain).
+//! Order matters only for which reason is named first: what makes the alert nobody's business (unmatched, quiet,
+//! unknown), then what means "hold" (silence, veto, age, somebody else's drain).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::world::Unanswered;
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
     Remediate {
-        plan: Plan,
+        plan: Box<Plan>,
     },
     /// A human must look: [`Finding::outcome`] pages.
     Escalate {
@@ -85,7 +85,7 @@ pub fn decide(playbook: &Playbook, evidence: &Evidence, now: Timestamp) -> Expla
     let decision = match checks.iter().find(|check| !check.ok) {
         Some(check) => refuse(check, evidence),
         None => match plan(playbook, evidence) {
-            Ok(plan) => Decision::Remediate { plan },
+            Ok(plan) => Decision::Remediate { plan: Box::new(plan) },
             Err(why) => {
                 Decision::Escalate { finding: Finding { outcome: Outcome::Refused, reason: why.reason, detail: why.detail } }
             }
@@ -107,8 +107,13 @@ fn refuse(check: &Check, evidence: &Evidence) -> Decision {
 }
 
 fn checks(playbook: &Playbook, evidence: &Evidence, now: Timestamp) -> Vec<Check> {
-    let mut checks = vec![condition(evidence), matched(evidence), untruncated(evidence)];
-    checks.push(silence(evidence));
+    // An alert that names nothing we may touch is nobody's business whatever Prometheus says of it; that Docker or the
+    // balancer did not answer matters only when there is something to do.
+    let mut checks = match evidence.replica {
+        Err(NoReplica::Unmatched(_)) => vec![matched(evidence), condition(evidence)],
+        Ok(_) | Err(NoReplica::Unanswered(_)) => vec![condition(evidence), matched(evidence)],
+    };
+    checks.extend([untruncated(evidence), silence(evidence)]);
     checks.extend(evidence.vetoes.iter().map(veto));
     if let Ok(replica) = &evidence.replica {
         checks.push(running(replica));

@@ -117,7 +117,11 @@ fn scraped<'a>(question: Question<'_>, scrapes: &'a Answer<Vec<ScrapeTarget>>, a
         Some(last) if at.duration_since(last) <= allowed => Ok(scrape),
         Some(last) => {
             let age = crate::words::roughly(at.duration_since(last));
-            let detail = format!("Prometheus last scraped {} {age} ago, must be within {}", question.target, crate::words::roughly(allowed));
+            let detail = format!(
+                "Prometheus last scraped {} {age} ago, must be within {}",
+                question.target,
+                crate::words::roughly(allowed)
+            );
             Err(Unanswered::new(Reason::PrometheusBlind, detail))
         }
         None => Err(Unanswered::new(Reason::PrometheusBlind, format!("Prometheus has not scraped {} yet", question.target))),
@@ -259,7 +263,8 @@ async fn fresh(
         return Ok(sample_at);
     }
     let age = crate::words::roughly(age);
-    let detail = format!("the newest sample of {metric} is {age} old, must be younger than two scrapes ({interval_seconds}s each)");
+    let detail =
+        format!("the newest sample of {metric} is {age} old, must be younger than two scrapes ({interval_seconds}s each)");
     Err(Unanswered::new(Reason::InputStale, detail))
 }
 
@@ -374,7 +379,9 @@ async fn vetoes(metrics: &dyn Metrics, playbook: &Playbook, target: &Target, lab
     let mut vetoes = Vec::new();
     for query in &playbook.veto {
         let bound = if query.contains("$target") {
-            Template::parse(query).and_then(|template| template.bind(&target_labels(playbook, target, labels))).map_err(unbindable)
+            Template::parse(query)
+                .and_then(|template| template.bind(&target_labels(playbook, target, labels)))
+                .map_err(unbindable)
         } else {
             Ok(query.clone())
         };

@@ -26,7 +26,7 @@ use super::BadAddress;
 use super::redact::plain_line;
 use super::socket::Address;
 use crate::reason::Reason;
-use crate::target::{ContainerId, ContainerName, LABEL_ENABLE};
+use crate::target::{ContainerId, ContainerName, LABEL_ENABLE, LABEL_PREFIX};
 use crate::world::{Answer, Call, Container, ContainerSummary, Engine, Health, MAX_LOG_LINE, Unanswered};
 
 /// Most log lines asked for: the Engine cuts a line at 16 KiB, so these fit into `door::MAX_ANSWER`.
@@ -50,6 +50,8 @@ pub struct Docker {
     read: Door,
     restart: Door,
     timeout: Duration,
+    /// Labels that a container must carry to be ours.
+    only: Vec<(String, String)>,
 }
 
 impl Docker {
@@ -63,7 +65,15 @@ impl Docker {
             read: Door { name: "read door", address: Address::parse("Docker's read door", read)? },
             restart: Door { name: "restart door", address: Address::parse("Docker's restart door", restart)? },
             timeout,
+            only: Vec::new(),
         })
+    }
+
+    /// Only containers that carry all of these labels can be replicas. Two environments on one Engine may use the same
+    /// names for their replicas.
+    #[must_use]
+    pub fn only(self, labels: Vec<(String, String)>) -> Self {
+        Docker { only: labels, ..self }
     }
 
     async fn ask<T, F>(&self, what: &str, call: impl FnOnce(bollard::Docker) -> F + Send) -> Answer<T>
@@ -88,7 +98,7 @@ impl Engine for Docker {
     async fn containers(&self) -> Answer<Vec<ContainerSummary>> {
         let options = ListContainersOptions { all: true, ..Default::default() };
         let listed = self.ask("list containers", |engine| async move { engine.list_containers(Some(options)).await }).await?;
-        let read = listed.into_iter().filter_map(|one| summary(one).transpose()).collect::<Result<_, _>>();
+        let read = listed.into_iter().filter_map(|one| summary(one, &self.only).transpose()).collect::<Result<_, _>>();
         read.map_err(|why: String| unavailable(format!("list containers at {}: {why}", self.read)))
     }
 
@@ -154,8 +164,12 @@ fn refused(door: &Door, outcome: Result<(), Trouble>) -> Answer<bool> {
 ///
 /// An entry that cannot be read is left out if it cannot concern us, and an error if it can: if it is labelled
 /// `remediator.enable`, or lives in another container's network namespace (it may be the guest of one of ours).
-fn summary(listed: models::ContainerSummary) -> Result<Option<ContainerSummary>, String> {
-    let labels: BTreeMap<String, String> = listed.labels.unwrap_or_default().into_iter().collect();
+fn summary(listed: models::ContainerSummary, only: &[(String, String)]) -> Result<Option<ContainerSummary>, String> {
+    let mut labels: BTreeMap<String, String> = listed.labels.unwrap_or_default().into_iter().collect();
+    // Somebody else's container stays in the list, because it may live in the network of one of ours; but it is no replica.
+    if !only.iter().all(|(name, value)| labels.get(name) == Some(value)) {
+        labels.retain(|name, _| !name.starts_with(LABEL_PREFIX));
+    }
     let network_mode = listed.host_config.and_then(|config| config.network_mode);
     let concerns_us = labels.contains_key(LABEL_ENABLE) || network_mode.as_ref().is_some_and(|m| m.starts_with("container:"));
     let read = || -> Result<ContainerSummary, String> {

@@ -21,7 +21,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -93,8 +92,6 @@ struct Patient {
     stream: TcpStream,
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
-    /// Set with the first byte that the peer sends.
-    heard: Arc<AtomicBool>,
 }
 
 impl Default for Limits {
@@ -175,7 +172,6 @@ struct Connection {
     router: Router,
     head: Duration,
     watcher: Watcher,
-    closing: CancellationToken,
     /// Its place among [`Limits::connections`], until it ends.
     _room: OwnedSemaphorePermit,
 }
@@ -210,6 +206,10 @@ impl Accepting {
             () = drained => return 0,
             () = cut.cancelled() => {}
         }
+        // Those that ended by themselves are still in the set.
+        while let Some(ended) = self.open.try_join_next() {
+            report(ended);
+        }
         let left = self.open.len();
         self.open.shutdown().await;
         left
@@ -221,12 +221,11 @@ impl Accepting {
             return;
         };
         let connection = Connection {
-            stream: Patient { stream, patience: self.limits.stall, waiting: None, heard: Arc::default() },
+            stream: Patient { stream, patience: self.limits.stall, waiting: None },
             peer,
             router: self.router.clone(),
             head: self.limits.head,
             watcher: self.graceful.watcher(),
-            closing: self.closing.clone(),
             _room: room,
         };
         self.open.spawn(connection.run());
@@ -236,10 +235,9 @@ impl Accepting {
 impl Connection {
     /// From its first byte to its last.
     async fn run(self) {
-        let Connection { stream, peer, router, head, watcher, closing, _room } = self;
+        let Connection { stream, peer, router, head, watcher, _room } = self;
         // Answers are one small write; waiting for more to send only delays them. If it fails, it is only slower.
         let _ = stream.stream.set_nodelay(true);
-        let heard = Arc::clone(&stream.heard);
         let service = hyper::service::service_fn(move |request| answer(router.clone(), request, peer));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -247,19 +245,9 @@ impl Connection {
             .max_buf_size(MAX_BUFFER)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
-        // hyper ends idle connections when it stops, but waits for the head of one that never said anything.
-        let silent_at_close = async {
-            closing.cancelled().await;
-            if heard.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            // Time-outs, resets and things that are not HTTP end here: the peer's doing, and every scanner's.
-            ended = watcher.watch(connection) => if let Err(error) = ended {
-                tracing::debug!(%peer, error = super::causes(&error), "a connection ended early");
-            },
-            () = silent_at_close => {}
+        // Time-outs, resets and things that are not HTTP end here: the peer's doing, and every scanner's.
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%peer, error = super::causes(&error), "a connection ended early");
         }
     }
 }
@@ -293,12 +281,7 @@ impl Patient {
 
 impl AsyncRead for Patient {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.heard.store(true, Ordering::Relaxed);
-        }
-        read
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Shadow {}
 #[derive(Debug)]
 pub struct Permit<Mode> {
     record: RecordId,
-    plan: Plan,
+    plan: Box<Plan>,
     expires_at: Timestamp,
     mode: PhantomData<Mode>,
 }
@@ -34,7 +34,7 @@ pub enum Granted {
 impl<Mode> Permit<Mode> {
     /// Only `guard::coordinate` calls this, after the intent has been drafted for the same transaction.
     pub(super) fn grant(record: RecordId, plan: Plan, expires_at: Timestamp) -> Self {
-        Permit { record, plan, expires_at, mode: PhantomData }
+        Permit { record, plan: Box::new(plan), expires_at, mode: PhantomData }
     }
 
     pub fn record(&self) -> RecordId {

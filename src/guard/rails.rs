@@ -285,7 +285,7 @@ fn max_unhealthy(siblings: &[Sibling], out: &[&Target], request: &Request<'_>) -
     let is_sick =
         |s: &&Sibling| s.sick || s.instance == request.plan.target.instance || out.iter().any(|t| t.instance == s.instance);
     let sick: Vec<_> = siblings.iter().filter(is_sick).map(|s| s.instance.as_str()).collect();
-    let percent = if all == 0 { 100 } else { sick.len() * 100 / all };
+    let percent = (sick.len() * 100).checked_div(all).unwrap_or(100);
     let detail = format!("sick {} of {all} ({percent}%: {}), at most {limit}", sick.len(), sick.join(", "));
     if all > 0 && limit.allows(sick.len(), all) {
         pass(Rail::MaxUnhealthy, detail)

@@ -34,7 +34,7 @@ impl State {
         if self.balancer.down {
             return Err(Call::Failed("the simulated balancer is down".to_owned()));
         }
-        let found = self.replicas.iter_mut().find(|replica| replica.server == *path);
+        let found = self.replicas.iter_mut().find(|replica| replica.at_balancer && replica.server == *path);
         found.ok_or_else(|| Call::Failed("No such server.".to_owned()))
     }
 
@@ -77,7 +77,8 @@ impl Balancer for Ports {
             if state.balancer.down {
                 return Err(Unanswered::new(Reason::BalancerUnavailable, "the simulated balancer is down"));
             }
-            Ok(state.replicas.iter().map(|replica| server(replica, state.now)).collect())
+            let known = state.replicas.iter().filter(|replica| replica.at_balancer);
+            Ok(known.map(|replica| server(replica, state.now)).collect())
         });
         self.leave(Point::Servers).await;
         answer

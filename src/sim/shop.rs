@@ -45,6 +45,8 @@ pub struct Replica {
     pub maintenance: bool,
     /// Prometheus has it among its targets.
     pub scraped: bool,
+    /// The balancer knows it.
+    pub at_balancer: bool,
 }
 
 /// Descriptors of the running process: `level` until `from`, then `per_second` more.
@@ -55,11 +57,18 @@ pub struct Leak {
     pub per_second: f64,
 }
 
-/// How a new process leaks: after a while, at a rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// How a new process leaks: from a level, after a while, at a rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Habit {
+    pub level: f64,
     pub after: Duration,
     pub per_second: f64,
+}
+
+impl Default for Habit {
+    fn default() -> Self {
+        Habit { level: BASE_FDS, after: Duration::ZERO, per_second: 0.0 }
+    }
 }
 
 impl Replica {
@@ -87,6 +96,7 @@ impl Replica {
             drained_since: None,
             maintenance: false,
             scraped: true,
+            at_balancer: true,
         })
     }
 
@@ -124,7 +134,7 @@ impl Replica {
         self.running = true;
         let after = SignedDuration::try_from(self.habit.after).unwrap_or(SignedDuration::MAX);
         let from = at.saturating_add(after).unwrap_or(Timestamp::MAX);
-        self.leak = Leak { from, level: BASE_FDS, per_second: self.habit.per_second };
+        self.leak = Leak { from, level: self.habit.level, per_second: self.habit.per_second };
     }
 
     /// A new container of the same name, as `compose up --force-recreate` makes one.
@@ -178,9 +188,15 @@ impl Sim {
         self.replica(name, |replica, now| replica.leaks(now, 600.0, 0.5));
     }
 
-    /// As [`Sim::leak`], and every process after it leaks again, past one half within `after` and five minutes.
-    pub fn leak_always(&self, name: &str, after: Duration) {
+    /// As [`Sim::leak`], and every process after it leaks again once it has run for `after`.
+    pub fn leak_again(&self, name: &str, after: Duration) {
         self.leak(name);
-        self.replica(name, |replica, _| replica.habit = Habit { after, per_second: 2.0 });
+        self.replica(name, |replica, _| replica.habit = Habit { after, per_second: 2.0, ..Habit::default() });
+    }
+
+    /// As [`Sim::leak`], and a restart does not help: every process after it starts with as many.
+    pub fn leak_for_ever(&self, name: &str) {
+        self.leak(name);
+        self.replica(name, |replica, _| replica.habit = Habit { level: 600.0, per_second: 0.1, ..Habit::default() });
     }
 }

@@ -151,7 +151,8 @@ impl Desk for Fake {
         self.waiting.send_modify(|waiting| *waiting += 1);
         let now = || -> Vec<Record> {
             let records = self.records.lock().expect("no test panicked here");
-            receipts.iter().filter_map(|receipt| receipt.id).filter_map(|id| records.get(&id).cloned()).collect()
+            let newest = |of: &Record| records.values().rfind(|record| record.accepted.key == of.accepted.key).cloned();
+            receipts.iter().filter_map(|receipt| records.get(&receipt.id?)).filter_map(newest).collect()
         };
         let all_closed = async {
             while !now().iter().all(Record::is_closed) {

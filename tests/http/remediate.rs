@@ -57,6 +57,23 @@ async fn a_wait_is_answered_with_the_whole_record_when_it_has_an_outcome() {
 }
 
 #[tokio::test]
+async fn a_wait_is_answered_with_the_newest_record_of_the_episode() {
+    let running = start(With::default()).await;
+    let asked_again = async {
+        let mut waiting = running.desk.waiting.subscribe();
+        ends("the wait's begin", waiting.wait_for(|waiting| *waiting > 0)).await.expect("the desk lives");
+        assert_eq!(running.post("/remediate", ONE).await.status, 202);
+        running.desk.close(id(1));
+        running.desk.close(id(2));
+    };
+    let (answer, ()) = tokio::join!(running.post("/remediate?wait=30m", ONE), asked_again);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let first = answer.json()["results"][0].clone();
+    assert_eq!(first["receipt"]["id"], id(1).to_string());
+    assert_eq!(first["record"]["id"], id(2).to_string());
+}
+
+#[tokio::test]
 async fn a_wait_that_is_up_is_answered_with_the_record_so_far() {
     let running = start(With::default()).await;
     let answer = running.post("/remediate?wait=1ms", ONE).await;
@@ -121,7 +138,7 @@ async fn what_is_not_a_delivery_is_a_400_that_says_where() {
     let labels = (0..65).map(|n| format!("\"l{n}\":\"\"")).collect::<Vec<_>>().join(",");
     let deep = format!("{{\"alerts\":[],\"x\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
     let long = format!(r#"{{"alerts":[{{"labels":{{"a":"{}"}}}}]}}"#, "x".repeat(1 << 20));
-    let many = format!(r#"{{"alerts":[{}]}}"#, vec![r#"{"labels":{"a":"b"}}"#; 4].join(","));
+    let many = format!(r#"{{"alerts":[{}]}}"#, [r#"{"labels":{"a":"b"}}"#; 4].join(","));
     let cases: Vec<(&[u8], &str)> = vec![
         (b"", "payload_not_json"),
         (b"alerts=1", "payload_not_json"),

@@ -31,6 +31,7 @@ pub struct Running {
     server: Server,
 }
 
+#[derive(Default)]
 pub struct With {
     pub api: api::Limits,
     pub serve: serve::Limits,
@@ -42,12 +43,6 @@ pub struct Answer {
     pub status: u16,
     pub head: String,
     pub body: String,
-}
-
-impl Default for With {
-    fn default() -> Self {
-        With { api: api::Limits::default(), serve: serve::Limits::default(), guarded: false }
-    }
 }
 
 pub async fn start(with: With) -> Running {

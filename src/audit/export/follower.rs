@@ -142,10 +142,10 @@ async fn follow(journal: Journal, file: LineFile, signals: Arc<Signals>) {
 
 /// Writes every closed record after `position`. The file is given up on an error, and repaired when it is opened again.
 async fn catch_up(journal: &Journal, dir: &Path, file: Option<LineFile>, position: &mut u64) -> Result<LineFile, FollowError> {
-    let (dir, from) = (dir.to_owned(), *position);
+    let (folder, from) = (dir.to_owned(), *position);
     let mut file = blocking(move || match file {
-        Some(file) if !file.moved() => Ok(file),
-        Some(_) | None => LineFile::open(&dir, from),
+        Some(file) => file.where_named(),
+        None => LineFile::open(&folder, from),
     })
     .await?;
     loop {
@@ -153,7 +153,8 @@ async fn catch_up(journal: &Journal, dir: &Path, file: Option<LineFile>, positio
         if closed.is_empty() {
             return Ok(file);
         }
-        file = blocking(move || file.append(&closed)).await?;
+        // After the question: what was closed after a rotation must not land in the file that was moved away.
+        file = blocking(move || file.where_named()?.append(&closed)).await?;
         *position = file.position;
     }
 }
@@ -184,16 +185,22 @@ impl LineFile {
         !matches!((ours, named), (Ok(ours), Ok(named)) if ours == named)
     }
 
+    /// The file that has our name now: this one, or a new one if this was moved away.
+    fn where_named(self) -> io::Result<LineFile> {
+        if self.moved() { LineFile::open(&self.dir, self.position) } else { Ok(self) }
+    }
+
     /// Appends the lines and syncs them; then notes the last one's number.
     fn append(mut self, closed: &[Found]) -> io::Result<LineFile> {
         let mut text = Vec::new();
-        for found in closed {
+        // A file that came in between may be further than we were when we asked.
+        for found in closed.iter().filter(|found| found.record.seq > self.position) {
             serde_json::to_writer(&mut text, &line(found))?;
             text.push(b'\n');
         }
         self.file.write_all(&text)?;
         self.file.sync_data()?;
-        self.position = closed.last().map_or(self.position, |found| found.record.seq);
+        self.position = closed.last().map_or(self.position, |found| found.record.seq.max(self.position));
         note(&self.dir, self.position)?;
         Ok(self)
     }

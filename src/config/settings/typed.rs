@@ -49,6 +49,8 @@ pub struct DockerTyped {
     pub read: At<String>,
     pub restart: At<String>,
     pub timeout: Option<At<String>>,
+    #[serde(default)]
+    pub only: Vec<At<String>>,
 }
 
 #[derive(Deserialize)]
