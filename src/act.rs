@@ -39,7 +39,7 @@ pub struct Acted {
 /// The ending that the record is to be closed with; by then the server has been readmitted, or readmitting it has
 /// failed and the reconciler goes on trying.
 pub async fn carry_out(context: &Context, scribe: &mut Scribe, permit: Permit<Live>) -> Result<Acted, Ending> {
-    let mut steps = Steps { context, scribe, plan: permit.plan().clone() };
+    let mut steps = Steps { context, scribe, plan: permit.plan().clone(), drain_unknown: false };
     let restarted = async {
         steps.capture_evidence().await?;
         last_look::before_drain(context, &permit).await?;

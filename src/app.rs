@@ -14,13 +14,14 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::act::recover::reconcile;
+use crate::act::recover::{self, reconcile};
 use crate::api::{self, Face};
 use crate::app::desk::FrontDesk;
 use crate::audit::export::Follower;
 use crate::audit::journal::Journal;
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::detect::caller::Gate;
+use crate::detect::poll;
 use crate::edge::alertmanager::Alertmanager;
 use crate::edge::clock::SystemClock;
 use crate::edge::docker::Docker;
@@ -31,7 +32,7 @@ use crate::episodes::Episodes;
 use crate::event::{Draft, Event, Pause, PauseScope};
 use crate::guard::rails::Limits;
 use crate::metrics::Telemetry;
-use crate::page::keep_paging;
+use crate::page::{self, keep_paging};
 use crate::pipeline::{Context, Timing};
 use crate::world::World;
 
@@ -47,6 +48,8 @@ pub struct App {
     episodes: Episodes,
     server: serve::Server,
     rest: TaskTracker,
+    /// Cancelled last: what the stop breaks off is paged for, too.
+    paging: CancellationToken,
     follower: Follower,
 }
 
@@ -76,13 +79,27 @@ impl App {
         let journal = Journal::open(&settings.state_dir)?;
         let context = Context {
             world,
-            journal: journal.clone(),
+            journal,
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             limits: Limits { fleet: settings.limits.fleet, group: settings.limits.group },
             timing: Timing { ask_again: settings.pages.ask_again, hold: settings.pages.hold, page_every: settings.pages.every },
             host: crate::edge::host::name(),
             shutdown: CancellationToken::new(),
         };
+        let external_url = settings.external_url.clone();
+        match App::run(context.clone(), settings).await {
+            Ok(app) => Ok(app),
+            Err(error) => {
+                // An earlier process may have left a server drained, and nobody else will readmit it.
+                context.shutdown.cancel();
+                recover::release(&context).await;
+                page::send_once(&context, &external_url).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn run(context: Context, settings: Settings) -> anyhow::Result<App> {
         started(&context, settings.start_paused).await?;
         let telemetry = Arc::new(Telemetry::new(env!("CARGO_PKG_VERSION")));
         for playbook in context.playbooks().iter() {
@@ -95,11 +112,13 @@ impl App {
         let bound = serve::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
         let episodes = Episodes::new(context.clone());
         let rest = TaskTracker::new();
-        rest.spawn(keep_reconciling(context.clone(), Arc::clone(&doors)));
-        rest.spawn(keep_paging(context.clone(), settings.external_url.clone(), Arc::clone(&telemetry)));
+        rest.spawn(keep_reconciling(context.clone(), episodes.clone(), Arc::clone(&doors)));
+        let paging = CancellationToken::new();
+        rest.spawn(keep_paging(context.clone(), settings.external_url.clone(), Arc::clone(&telemetry), paging.clone()));
         rest.spawn(count_closed(context.clone(), Arc::clone(&telemetry)));
-        let follower = Follower::start(journal, &settings.state_dir)?;
+        let follower = Follower::start(context.journal.clone(), &settings.state_dir)?;
         episodes.take_up();
+        poll::start(&context, &episodes, &rest);
 
         let desk = FrontDesk { context: context.clone(), episodes: episodes.clone(), doors, probed: Mutex::default() };
         let tokens = &settings.tokens;
@@ -109,21 +128,27 @@ impl App {
         let face = Face::new(Arc::new(desk), Arc::new(gate), Arc::clone(&telemetry), closing.clone(), limits);
         let server = bound.serve(face.router(), serve::Limits::default(), telemetry, closing);
         tracing::info!(addr = %server.addr(), state_dir = %settings.state_dir.display(), "listening");
-        Ok(App { addr: server.addr(), context, episodes, server, rest, follower })
+        Ok(App { addr: server.addr(), context, episodes, server, rest, paging, follower })
     }
 
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
+    /// Opens `audit.jsonl` by its name again, after a rotation.
+    pub fn reopen(&self) {
+        self.follower.reopen();
+    }
+
     /// Stops listening, lets every run come to a safe point (no server is left drained), and flushes the journal.
     pub async fn stop(self) {
-        let stopped = self.server.stop(CLOSE_WITHIN).await;
+        // First of all, so that no drain and no restart begins any more.
+        self.context.shutdown.cancel();
+        let (stopped, ()) = tokio::join!(self.server.stop(CLOSE_WITHIN), self.episodes.stopped());
         if stopped.cut > 0 {
             tracing::warn!(connections = stopped.cut, "answers that took too long were cut off");
         }
-        self.context.shutdown.cancel();
-        self.episodes.stopped().await;
+        self.paging.cancel();
         self.rest.close();
         self.rest.wait().await;
         reconcile(&self.context).await;
@@ -138,7 +163,11 @@ async fn started(context: &Context, start_paused: bool) -> anyhow::Result<()> {
     let now = context.world.clock.now();
     let event = Event::Started { version: env!("CARGO_PKG_VERSION").to_owned(), pid: std::process::id() };
     let mut drafts = vec![Draft::global(now, event)];
-    let paused = context.journal.read(|state| state.books.pauses.iter().any(|pause| pause.scope == PauseScope::All));
+    let paused = context.journal.read(|state| {
+        state.books.pauses.iter().any(|pause| {
+            pause.scope == PauseScope::All && pause.until.is_none() // one that runs out does not hold until somebody resumes
+        })
+    });
     if start_paused && !paused {
         let reason = "start_paused is set in the configuration".to_owned();
         let pause = Pause { scope: PauseScope::All, actor: "configuration".to_owned(), reason, until: None };
@@ -168,13 +197,14 @@ async fn try_doors(context: &Context, doors: &watch::Sender<Option<bool>>) {
     }
 }
 
-async fn keep_reconciling(context: Context, doors: Arc<watch::Sender<Option<bool>>>) {
+async fn keep_reconciling(context: Context, episodes: Episodes, doors: Arc<watch::Sender<Option<bool>>>) {
     loop {
         tokio::select! {
             () = context.world.clock.sleep(RECONCILE_EVERY) => {}
             () = context.shutdown.cancelled() => return,
         }
         reconcile(&context).await;
+        episodes.adopt();
         if *doors.borrow() != Some(true) {
             try_doors(&context, &doors).await;
         }

@@ -65,9 +65,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Probe(args) => probe::probe(args).await,
         Command::Audit(args) => audit::run(args),
     };
-    ended.unwrap_or_else(|error| {
-        eprintln!("remediator: {error:#}");
-        Exit::Failed
-    })
-    .into()
+    ended
+        .unwrap_or_else(|error| {
+            eprintln!("remediator: {error:#}");
+            Exit::Failed
+        })
+        .into()
 }

@@ -9,6 +9,7 @@
 pub mod caller;
 pub mod confirm;
 pub mod payload;
+pub mod poll;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,12 @@ use crate::target::{EpisodeKey, Instance, PlaybookName, Target};
 
 /// Episodes that may be open or watched at once: each is a task and a page. Above it a delivery is refused with 503 and Alertmanager sends it again.
 pub const MAX_OPEN: usize = 10_000;
+
+/// Episodes of alerts that no playbook wants: a few are worth a page, thousands are a wrong route and must not keep
+/// ours out.
+const MAX_UNCLAIMED: usize = 500;
+/// Alerts that are listed as members of one record; later ones are answered and not listed.
+const MAX_MEMBERS: usize = 100;
 
 /// One alert of a delivery, matched to a playbook and a target.
 struct Claim {
@@ -75,6 +82,7 @@ struct Origin {
 }
 
 /// A new record's id. Version 7: sorts by time.
+#[allow(clippy::disallowed_methods)] // the one place that makes ids
 pub fn new_record() -> RecordId {
     RecordId(Uuid::now_v7())
 }
@@ -90,8 +98,8 @@ pub fn target_of(playbook: &Playbook, labels: &crate::alert::LabelSet) -> Option
     Some(Target { service: playbook.service.clone(), instance })
 }
 
-/// An alert that a person put on the table: taken in as if it had been delivered, and written down nowhere.
-pub fn accepted_by_hand(playbook: &Playbook, target: &Target, alert: Alert) -> Accepted {
+/// An alert that was not delivered: what `explain` is asked about, or what a poll found.
+pub fn by_hand(playbook: &Playbook, target: &Target, alert: Alert) -> Accepted {
     let fingerprint = alert.labels.fingerprint().to_string();
     let claim = Claim {
         key: target.key(),
@@ -128,6 +136,7 @@ fn intake(state: &State, claims: Vec<Claim>, origin: &Origin, now: Timestamp) ->
             (record.accepted.key.clone(), (record.id, known.collect()))
         })
         .collect();
+    let mut unclaimed = state.books.watches.values().filter(|watch| watch.accepted.target.is_none()).count();
     let mut drafts = Vec::new();
     let mut taken = TakenIn { receipts: Vec::new(), touched: Vec::new() };
     for claim in claims {
@@ -143,16 +152,24 @@ fn intake(state: &State, claims: Vec<Claim>, origin: &Origin, now: Timestamp) ->
                 (id, ReceiptState::Resolved, "a hint: Prometheus is asked before anything counts as over")
             }
             (AlertStatus::Firing, Some((id, known)), _) => {
-                if !known.contains(&fingerprint) {
+                if !known.contains(&fingerprint) && known.len() < MAX_MEMBERS {
                     known.push(fingerprint.clone());
                     drafts.push(Draft::of(*id, now, Event::Folded { alert: member(&claim.alert, &fingerprint, origin) }));
                 }
                 (Some(*id), ReceiptState::Folded, "this episode is under way")
             }
             (AlertStatus::Firing, None, Some(id)) => {
+                let accepted = accepted(&claim, &fingerprint, origin);
+                if state.books.watches.get(&claim.key).is_some_and(|watch| !watch.knows(&accepted)) {
+                    drafts.push(Draft::global(now, Event::Joined { accepted: Box::new(accepted) }));
+                }
                 (Some(id), ReceiptState::Folded, "this episode is being watched and is asked about again now")
             }
+            (AlertStatus::Firing, None, None) if claim.target.is_none() && unclaimed >= MAX_UNCLAIMED => {
+                (None, ReceiptState::Folded, "too many alerts that no playbook wants; this one is not written down")
+            }
             (AlertStatus::Firing, None, None) => {
+                unclaimed += usize::from(claim.target.is_none());
                 if open.len() + state.books.watches.len() >= MAX_OPEN {
                     let detail = format!("{MAX_OPEN} episodes are open or watched; deliver again later");
                     return Err(Unavailable::new(Reason::StoreUnavailable, detail));

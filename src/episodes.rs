@@ -49,13 +49,24 @@ impl Episodes {
 
     /// Starts a task for everything that the journal holds open or watched.
     pub fn take_up(&self) {
-        let keys: Vec<EpisodeKey> = self.context.journal.read(|state| {
-            let open = state.open.values().map(|record| record.accepted.key.clone());
-            open.chain(state.books.watches.keys().cloned()).collect()
-        });
-        for key in keys {
+        for key in self.keys() {
             self.look(&key);
         }
+    }
+
+    /// Starts a task for everything that is open or watched and has none, without disturbing those that have one. Heals
+    /// what a panic, or a caller that vanished at the wrong moment, has left behind.
+    pub fn adopt(&self) {
+        for key in self.keys() {
+            self.task(&key);
+        }
+    }
+
+    fn keys(&self) -> Vec<EpisodeKey> {
+        self.context.journal.read(|state| {
+            let open = state.open.values().map(|record| record.accepted.key.clone());
+            open.chain(state.books.watches.keys().cloned()).collect()
+        })
     }
 
     /// Something happened to this episode: look at it now.
@@ -64,11 +75,13 @@ impl Episodes {
     }
 
     /// A rail may have freed: look at every watched episode of the service, or of all services.
-    pub fn look_at(&self, service: Option<&ServiceName>) {
+    pub fn look_at(&self, service: Option<&ServiceName>, but: Option<&EpisodeKey>) {
         let keys: Vec<EpisodeKey> = self.context.journal.read(|state| {
             let of_service = |watch: &&Watch| {
                 let target = watch.accepted.target.as_ref();
-                !watch.outcome.is_settled() && service.is_none_or(|wanted| target.is_some_and(|target| target.service == *wanted))
+                !watch.outcome.is_settled()
+                    && but != Some(&watch.key)
+                    && service.is_none_or(|wanted| target.is_some_and(|target| target.service == *wanted))
             };
             state.books.watches.values().filter(of_service).map(|watch| watch.key.clone()).collect()
         });
@@ -123,8 +136,17 @@ impl Episodes {
         }
         let task = Arc::new(Task { poke: Notify::new(), rounds: watch::Sender::new(0) });
         tasks.insert(key.clone(), Arc::clone(&task));
-        self.tracker.spawn(self.clone().attend(key.clone(), Arc::clone(&task)));
+        self.tracker.spawn(self.clone().keep_attending(key.clone(), Arc::clone(&task)));
         task
+    }
+
+    /// A panic costs this key its task and nothing else; `adopt` starts another one.
+    async fn keep_attending(self, key: EpisodeKey, task: Arc<Task>) {
+        let attending = tokio::spawn(self.clone().attend(key.clone(), Arc::clone(&task)));
+        if let Err(error) = attending.await {
+            tracing::error!(%key, %error, "an episode's task ended badly; it is taken up again");
+        }
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| !Arc::ptr_eq(known, &task));
     }
 
     async fn attend(self, key: EpisodeKey, task: Arc<Task>) {
@@ -149,13 +171,12 @@ impl Episodes {
             }
             task.rounds.send_modify(|rounds| *rounds += 1);
         }
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| !Arc::ptr_eq(known, &task));
     }
 
     async fn walk(&self, record: Record) {
         let _turn = self.turns.acquire().await;
         let service = record.accepted.target.as_ref().map(|target| target.service.clone());
-        let id = record.id;
+        let (id, key) = (record.id, record.accepted.key.clone());
         walk(&self.context, record).await;
         if self.context.journal.read(|state| state.open.contains_key(&id)) {
             // Left for the next process, or the journal refuses its end. Never walk it again at once.
@@ -164,9 +185,10 @@ impl Episodes {
                 () = self.context.shutdown.cancelled() => {}
             }
         }
-        // Whatever this run held is free now.
-        if let Some(service) = service {
-            self.look_at(Some(&service));
+        // Whatever this run held is free now. One that held nothing frees nothing.
+        let held = self.context.journal.record(id).await.ok().flatten().is_some_and(|record| record.intent.is_some());
+        if let Some(service) = service.filter(|_| held) {
+            self.look_at(Some(&service), Some(&key));
         }
     }
 

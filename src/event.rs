@@ -86,6 +86,10 @@ pub enum Event {
         reason: Reason,
         detail: String,
     },
+    /// A firing was delivered for an episode that is being watched, and says something that the watch did not know.
+    Joined {
+        accepted: Box<Accepted>,
+    },
     /// Nobody waits for this key any more.
     WatchEnded {
         key: EpisodeKey,
@@ -141,6 +145,8 @@ pub struct Accepted {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Trigger {
     Webhook,
+    /// A playbook's own `every`.
+    Poll,
     /// The timer of an episode that was left unsettled.
     AskedAgain {
         of: RecordId,
@@ -298,6 +304,7 @@ impl Event {
             Event::StepEnded { .. } => "step_ended",
             Event::Judged { .. } => "judged",
             Event::Closed { .. } => "closed",
+            Event::Joined { .. } => "joined",
             Event::WatchEnded { .. } => "watch_ended",
             Event::Readmitted { .. } => "readmitted",
             Event::Paused { .. } => "paused",
@@ -414,7 +421,7 @@ impl Record {
                     run.note = note.clone();
                 }
             }
-            (Admitted, Event::Judged { judgement }) if self.running().is_none() && self.done(Step::Restart) => {
+            (Admitted, Event::Judged { judgement }) if self.running().is_none() && self.began(Step::Restart) => {
                 self.judgement = Some(judgement.clone());
                 self.phase = Judged;
             }

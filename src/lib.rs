@@ -6,8 +6,8 @@
 
 pub mod act;
 pub mod alert;
-pub mod app;
 pub mod api;
+pub mod app;
 pub mod audit;
 pub mod cli;
 pub mod config;

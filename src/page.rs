@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::alert::LabelSet;
 use crate::audit::query::Filter;
@@ -33,8 +34,8 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Pages that are up, by their labels.
 type Up = BTreeMap<LabelSet, PageAlert>;
 
-/// Keeps Alertmanager's picture of what is unsettled the same as the journal's, until shutdown.
-pub async fn keep_paging(context: Context, external_url: String, telemetry: Arc<Telemetry>) {
+/// Keeps Alertmanager's picture of what is unsettled the same as the journal's, until `end` and one last time then.
+pub async fn keep_paging(context: Context, external_url: String, telemetry: Arc<Telemetry>, end: CancellationToken) {
     let mut journal = context.journal.watch();
     let mut up = Up::new();
     loop {
@@ -51,9 +52,18 @@ pub async fn keep_paging(context: Context, external_url: String, telemetry: Arc<
                 }
                 context.world.clock.sleep(GATHER).await;
             }
-            () = context.shutdown.cancelled() => return,
+            () = end.cancelled() => {
+                // What the stop broke off is news.
+                send(&context, &external_url, &mut up).await;
+                return;
+            }
         }
     }
+}
+
+/// One round, for a process that cannot start.
+pub async fn send_once(context: &Context, external_url: &str) {
+    send(context, external_url, &mut Up::new()).await;
 }
 
 /// Sends every page that is up and ends those that no longer are. False when no Alertmanager took them.

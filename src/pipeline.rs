@@ -68,12 +68,12 @@ pub async fn walk(context: &Context, record: Record) {
     let mut scribe = Scribe::new(context.journal.clone(), record.id);
     let ending = road(context, &mut scribe, &record).await.unwrap_or_else(|ending| ending);
     if left_for_the_next(&ending, &scribe) {
-        return;
+        return scribe.settle(&*context.world.clock, &context.shutdown).await;
     }
     let Ending { outcome, reason, detail } = ending;
     tracing::info!(record = %record.id, %outcome, %reason, detail, "closed");
     scribe.note(context.world.clock.now(), Event::Closed { outcome, reason, detail }).await;
-    scribe.settle(&*context.world.clock).await;
+    scribe.settle(&*context.world.clock, &context.shutdown).await;
 }
 
 /// Asked to stop before anything was consumed, or while verifying: the record stays open, and the next process goes on
@@ -83,19 +83,20 @@ fn left_for_the_next(ending: &Ending, scribe: &Scribe) -> bool {
 }
 
 async fn road(context: &Context, scribe: &mut Scribe, record: &Record) -> Result<Ending, Ending> {
-    let playbook = claim(context, record)?;
     let acted = match record.phase {
         // A crash came between the last word and the close.
         Phase::Judged | Phase::Refused | Phase::Closed => return Err(Ending::left_open(record)),
+        // Before anybody asks for the playbook, which may be gone: what was begun has to be brought to an end.
         Phase::Admitted => recover::take_up(context, scribe, record).await?,
         Phase::Accepted | Phase::Confirmed | Phase::Decided => {
+            let playbook = claim(context, record)?;
             let evidence = confirm_patiently(context, scribe, record, &playbook).await?;
             let plan = decided(context, scribe, &playbook, &evidence).await?;
             let permit = guarded(context, scribe, &playbook, evidence, plan).await?;
             act::carry_out(context, scribe, permit).await?
         }
     };
-    let judgement = judged(context, scribe, record, &playbook, &acted).await?;
+    let judgement = judged(context, scribe, record, &acted).await?;
     Ok(Ending::of(judgement))
 }
 
@@ -199,14 +200,8 @@ async fn guarded(
 }
 
 /// Did it help?
-async fn judged(
-    context: &Context,
-    scribe: &mut Scribe,
-    record: &Record,
-    playbook: &Playbook,
-    acted: &Acted,
-) -> Result<Judgement, Ending> {
-    let verdict = verify(context, playbook, &record.accepted.alert.labels, acted);
+async fn judged(context: &Context, scribe: &mut Scribe, record: &Record, acted: &Acted) -> Result<Judgement, Ending> {
+    let verdict = verify(context, &record.accepted.alert.labels, acted);
     let judgement = tokio::select! {
         judgement = verdict => judgement,
         () = context.shutdown.cancelled() => return Err(Ending::interrupted(Reason::ShuttingDown, "stopped while verifying")),

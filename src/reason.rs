@@ -105,6 +105,7 @@ reasons! {
     RadiusUnknown => "radius_unknown", Guard, "the blast radius could not be worked out";
     StoreUnavailable => "store_unavailable", Guard, "the journal could not be written";
     ClockUnreliable => "clock_unreliable", Guard, "the clock went backwards";
+    EvidenceStale => "evidence_stale", Guard, "too much time passed between looking and acting";
     WouldRemediate => "would_remediate", Guard, "shadow mode: everything but the side effects";
 
     EvidenceMissing => "evidence_missing", Act, "the evidence could not be captured, and the playbook requires it";

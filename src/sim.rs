@@ -79,8 +79,12 @@ pub struct Effect {
 pub enum What {
     Drain(ServerPath),
     Ready(ServerPath),
-    /// The Engine was asked and carries it out (perhaps later).
-    Restart { container: ContainerId, name: String },
+    /// The Engine was asked and carries it out (perhaps later). `drained`: the server took no new sessions by then.
+    Restart {
+        container: ContainerId,
+        name: String,
+        drained: bool,
+    },
 }
 
 /// A kind of call, for faults at the n-th one.
@@ -162,6 +166,11 @@ impl Sim {
         let mut state = self.lock();
         let nth = state.calls.get(&point).copied().unwrap_or(0) + nth;
         state.triggers.push(Trigger { point, when, nth, order: Box::new(order) });
+    }
+
+    /// Takes back every order that was not carried out yet.
+    pub fn disarm(&self) {
+        self.lock().triggers.clear();
     }
 
     /// The process that lives now dies at its first call after `doom` holds.

@@ -320,6 +320,13 @@ pub fn resolve(
             format!("the balancer sends {path} to {address}, which is not an address of container {}", container.name),
         ));
     }
+    let paths: Vec<String> =
+        servers.iter().filter(|s| s.address.is_some_and(|a| owns(container, a))).map(|s| s.path.to_string()).collect();
+    if paths.len() > 1 {
+        // Only one of them would be drained; the others would lose the container under load.
+        let detail = format!("container {} is behind {} servers: {}", container.name, paths.len(), paths.join(", "));
+        return Err(unmatched(Reason::AddressMismatch, detail));
+    }
     if let Some(reason) = shared_network(container, all) {
         return Err(unmatched(Reason::SharedNetwork, reason));
     }
@@ -328,7 +335,11 @@ pub fn resolve(
 
 fn owns(container: &Container, address: SocketAddr) -> bool {
     container.addresses.contains(&address.ip())
-        || container.published.iter().any(|p| p.port() == address.port() && (p.ip() == address.ip() || p.ip().is_unspecified()))
+        || container.published.iter().any(|published| {
+            // Published on every address of its host: from here only loopback is surely an address of that host.
+            let here = published.ip() == address.ip() || (published.ip().is_unspecified() && address.ip().is_loopback());
+            published.port() == address.port() && here
+        })
 }
 
 /// Says which containers live in this one's network namespace, or in whose namespace this one lives.

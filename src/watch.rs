@@ -10,7 +10,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decide::decision::decide;
-use crate::decide::evidence::{Evidence, Reading};
+use crate::decide::evidence::{Evidence, NoReplica, Reading};
 use crate::detect::confirm::{Question, confirm};
 use crate::detect::{healer, new_record};
 use crate::event::{Accepted, Draft, Event, Trigger};
@@ -18,6 +18,7 @@ use crate::guard::ledger::Watch;
 use crate::guard::rails::{Request, assess};
 use crate::pipeline::{Context, Ending, plan_of};
 use crate::reason::{Outcome, Reason};
+use crate::verify::recovery::below_now;
 
 /// What asking again came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,37 +34,33 @@ pub enum Asked {
 /// Asks about a watched episode again, and opens a record when the answer is news. Returns true while it is watched.
 pub async fn ask_again(context: &Context, watch: &Watch) -> bool {
     let now = context.world.clock.now();
-    let asked = match fresh_answer(context, watch).await {
-        Some((evidence, answer)) => compare(context, watch, &evidence, answer.as_ref(), now),
-        // Nobody can ask for it: no playbook, or no target. The page stays for its time.
-        None if lasted(watch, now) >= context.timing.hold.signed() => Asked::Over("held for its time".to_owned()),
-        None => Asked::Same,
-    };
+    let (asked, about) = ask(context, watch, now).await;
     let draft = match asked {
         Asked::Same => return true,
         Asked::Over(detail) => Draft::global(now, Event::WatchEnded { key: watch.key.clone(), detail }),
         Asked::Changed => {
             let trigger = Trigger::AskedAgain { of: watch.record };
-            let mode = watch.accepted.playbook.as_ref().and_then(|name| context.playbook(name)).map(|playbook| playbook.mode);
+            let mode = about.playbook.as_ref().and_then(|name| context.playbook(name)).map(|playbook| playbook.mode);
             let accepted = Accepted {
                 trigger,
-                mode: mode.unwrap_or(watch.accepted.mode),
+                mode: mode.unwrap_or(about.mode),
                 host: context.host.clone(),
                 healer: healer(),
-                ..watch.accepted.clone()
+                ..about.clone()
             };
             Draft::of(new_record(), now, Event::Accepted { accepted: Box::new(accepted) })
         }
     };
     let over = matches!(draft.event, Event::WatchEnded { .. });
-    let key = watch.key.clone();
-    // A delivery may have opened a record while we asked; then that one goes on.
+    let seen = watch.clone();
+    // A delivery may have come in while we asked; then what it says is asked about first.
     let written = context.journal.transact(move |state| {
-        let taken = state.open.values().any(|record| record.accepted.key == key);
-        (if taken { Vec::new() } else { vec![draft] }, ())
+        let taken = state.open.values().any(|record| record.accepted.key == seen.key);
+        let unchanged = state.books.watches.get(&seen.key) == Some(&seen);
+        (if taken || !unchanged { Vec::new() } else { vec![draft] }, ())
     });
     match written.await {
-        Ok(_) => !over,
+        Ok((entries, ())) => entries.is_empty() || !over,
         Err(error) => {
             tracing::error!(%error, "an episode that changed could not be written down; it is asked about again");
             true
@@ -71,12 +68,43 @@ pub async fn ask_again(context: &Context, watch: &Watch) -> bool {
     }
 }
 
+/// Asks about every alert of the episode, and says which of them brings news.
+async fn ask<'a>(context: &Context, watch: &'a Watch, now: Timestamp) -> (Asked, &'a Accepted) {
+    let mut asked = match fresh_answer(context, &watch.accepted).await {
+        Some((_, Some(answer))) if remedied(watch) && !proven(context, watch, &answer, now).await => Asked::Same,
+        // Nothing else is news while it stands drained in our name; the reconciler goes on trying.
+        Some(_) if left_drained(context, watch) => Asked::Same,
+        Some((evidence, answer)) => compare(context, watch, &evidence, answer.as_ref(), now),
+        // Nobody can ask for it: no playbook, or no target. The page stays for its time.
+        None if lasted(watch, now) >= context.timing.hold.signed() => Asked::Over("held for its time".to_owned()),
+        None => Asked::Same,
+    };
+    for member in &watch.members {
+        if asked == Asked::Changed {
+            break;
+        }
+        let Some((evidence, answer)) = fresh_answer(context, member).await else { continue };
+        let same_playbook = member.playbook == watch.accepted.playbook;
+        let firing = matches!(evidence.reading, Reading::Firing { .. });
+        let acts = answer.is_none() && !(watch.outcome == Outcome::Shadow && same_playbook) && !left_drained(context, watch);
+        let again = watch.outcome.is_settled() && firing && !answer.as_ref().is_some_and(only_waits);
+        // That another alert of the episode is refused for another reason is no news: the two would take turns for ever.
+        if acts || again {
+            return (Asked::Changed, member);
+        }
+        if !gone(&evidence) {
+            asked = Asked::Same;
+        }
+    }
+    (asked, &watch.accepted)
+}
+
 /// Evidence of now, and how the walk would end: `None` inside means that it would act.
-async fn fresh_answer(context: &Context, watch: &Watch) -> Option<(Evidence, Option<Ending>)> {
-    let playbook = context.playbook(watch.accepted.playbook.as_ref()?)?;
-    let target = watch.accepted.target.as_ref()?;
+async fn fresh_answer(context: &Context, accepted: &Accepted) -> Option<(Evidence, Option<Ending>)> {
+    let playbook = context.playbook(accepted.playbook.as_ref()?)?;
+    let target = accepted.target.as_ref()?;
     let siblings = context.playbooks();
-    let question = Question { accepted: &watch.accepted, target, playbook: &playbook, siblings: siblings.as_slice() };
+    let question = Question { accepted, target, playbook: &playbook, siblings: siblings.as_slice() };
     let now = context.world.clock.now();
     let evidence = confirm(&context.world, question, now).await;
     let answer = match plan_of(decide(&playbook, &evidence, now)) {
@@ -103,7 +131,9 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
         let trial = recurrence.max(context.timing.hold.signed());
         return match answer {
             _ if firing && !answer.is_some_and(only_waits) => Asked::Changed,
-            _ if !firing && lasted(watch, now) >= trial => Asked::Over("quiet for its time".to_owned()),
+            _ if gone(evidence) && lasted(watch, now) >= trial => Asked::Over("quiet for its time".to_owned()),
+            // It was delivered again, and nobody can say whether it is true: that is no longer settled.
+            Some(answer) if watch.joined_at.is_some() && blind(answer, evidence) => Asked::Changed,
             _ => Asked::Same,
         };
     }
@@ -111,11 +141,43 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
         // It would act, unless shadow has just said so.
         None if watch.outcome == Outcome::Shadow => Asked::Same,
         None => Asked::Changed,
-        Some(answer) if answer.outcome == watch.outcome && answer.reason == watch.reason => over_or_same(context, watch, evidence, now),
-        Some(answer) if only_waits(answer) || crate::pipeline::unclear(&evidence.reading) => over_or_same(context, watch, evidence, now),
-        Some(answer) if gone(evidence) && answer.outcome != Outcome::ConditionCleared => over_or_same(context, watch, evidence, now),
+        Some(answer) if answer.outcome == watch.outcome && answer.reason == watch.reason => {
+            over_or_same(context, watch, evidence, now)
+        }
+        Some(answer) if only_waits(answer) || crate::pipeline::unclear(&evidence.reading) => {
+            over_or_same(context, watch, evidence, now)
+        }
+        Some(answer) if gone(evidence) && answer.outcome != Outcome::ConditionCleared => {
+            over_or_same(context, watch, evidence, now)
+        }
         Some(_) => Asked::Changed,
     }
+}
+
+/// The container was restarted, and nothing has proven yet that it helped.
+fn remedied(watch: &Watch) -> bool {
+    matches!(watch.outcome, Outcome::StillFiring | Outcome::VerdictUnknown)
+        || matches!(watch.reason, Reason::NotHealthyInTime | Reason::RestartUnknown)
+}
+
+/// After a restart the rule's silence proves nothing, because it leaves young processes out: only the recovery query
+/// does. And that nobody can say is no news beside that nobody could say whether it helped.
+async fn proven(context: &Context, watch: &Watch, answer: &Ending, now: Timestamp) -> bool {
+    match answer.outcome {
+        Outcome::ConditionCleared => {
+            let playbook = watch.accepted.playbook.as_ref().and_then(|name| context.playbook(name));
+            match (playbook, &watch.accepted.target) {
+                (Some(playbook), Some(target)) => below_now(context, &playbook, target, &watch.accepted.alert.labels, now).await,
+                _ => true,
+            }
+        }
+        outcome => outcome != Outcome::UnknownCondition,
+    }
+}
+
+/// The server that the watched run drained could not be readmitted.
+fn left_drained(context: &Context, watch: &Watch) -> bool {
+    context.journal.read(|state| state.books.drained.values().any(|drained| drained.record == watch.record))
 }
 
 /// Over once Prometheus no longer lists any alert for the target and the page has stood for its time.
@@ -127,9 +189,16 @@ fn over_or_same(context: &Context, watch: &Watch, evidence: &Evidence, now: Time
     }
 }
 
-/// Prometheus answered, and neither pending nor firing is anything of the target's.
+/// Proven to be over: nothing is listed for the target, and it is quiet, or it is no replica of ours any more. That
+/// nobody can say ends nothing.
 fn gone(evidence: &Evidence) -> bool {
-    evidence.listed.as_ref().is_ok_and(Vec::is_empty) && !matches!(evidence.reading, Reading::Firing { .. })
+    let over = matches!(evidence.reading, Reading::Quiet { .. }) || matches!(evidence.replica, Err(NoReplica::Unmatched(_)));
+    over && evidence.listed.as_ref().is_ok_and(Vec::is_empty)
+}
+
+/// Nobody can say, and a moment will not settle it.
+fn blind(answer: &Ending, evidence: &Evidence) -> bool {
+    answer.outcome == Outcome::UnknownCondition && !crate::pipeline::unclear(&evidence.reading)
 }
 
 /// A refusal that only asks for patience is no news beside what is already said.

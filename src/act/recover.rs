@@ -41,7 +41,7 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record) ->
     }
     let restart_at = record.steps.iter().find(|run| run.step == Step::Restart).map(|run| run.started_at);
     end_what_was_running(context, scribe, record).await;
-    let mut steps = Steps { context, scribe, plan: plan.clone() };
+    let mut steps = Steps { context, scribe, plan: plan.clone(), drain_unknown: true };
     let restarted: Result<Timestamp, Ending> = async {
         let Some(acted_at) = restart_at else {
             return Err(Ending::interrupted(Reason::Crashed, "stopped before the restart"));
@@ -89,6 +89,18 @@ async fn restarted(context: &Context, record: &Record) -> bool {
     }
 }
 
+/// Readmits whatever is drained in our name, whoever's record it is and whether or not it can be written down: for a
+/// process that cannot start. The next one that can finds it readmitted.
+pub async fn release(context: &Context) {
+    let drained: Vec<_> = context.journal.read(|state| state.books.drained.keys().cloned().collect());
+    for server in drained {
+        match readmit(&context.world, &server, true).await {
+            Ok(detail) => tracing::warn!(%server, detail, "readmitted, because remediator cannot start"),
+            Err(error) => tracing::error!(%server, %error, "a server is drained in our name and cannot be readmitted"),
+        }
+    }
+}
+
 /// Compares the balancer with the journal and readmits what is drained in our name without an open record.
 /// Returns how many servers are still drained in our name although nobody works on them.
 pub async fn reconcile(context: &Context) -> usize {
@@ -99,7 +111,7 @@ pub async fn reconcile(context: &Context) -> usize {
     });
     let mut left = 0;
     for (server, record) in orphans {
-        match readmit(&context.world, &server).await {
+        match readmit(&context.world, &server, false).await {
             Ok(detail) => {
                 let now = context.world.clock.now();
                 let detail = format!("drained by record {record}, which is closed: {detail}");

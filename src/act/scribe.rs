@@ -5,11 +5,17 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
 use crate::audit::JournalError;
 use crate::audit::journal::Journal;
 use crate::event::{Draft, Event, RecordId, Step};
-use crate::world::Clock;
+use crate::reason::{Outcome, Reason};
+use crate::world::{Call, Clock};
 
+/// Attempts once the program is to stop.
+const LAST_ATTEMPTS: u32 = 4;
 /// Waits between attempts to write what waits here: from the first to the last, then the last again.
 const RETRIES: [Duration; 5] = [
     Duration::from_millis(100),
@@ -75,17 +81,42 @@ impl Scribe {
         Ok(())
     }
 
-    /// Waits until nothing waits any more.
-    pub async fn settle(&mut self, clock: &dyn Clock) {
+    /// Waits until nothing waits any more. When the program is to stop, a few attempts must do.
+    pub async fn settle(&mut self, clock: &dyn Clock, shutdown: &CancellationToken) {
+        let mut last = LAST_ATTEMPTS;
         let mut waits = RETRIES.iter().chain(std::iter::repeat(&RETRIES[RETRIES.len() - 1]));
         while let Err(error) = self.flush().await {
             if let JournalError::Illegal(_) = error {
-                // A bug of ours, and no wait mends it: say it loudly and leave the record to the next start.
+                // A bug of ours, and no wait mends it: say it loudly, and close what can be closed.
                 tracing::error!(record = %self.record, %error, "the journal refuses the record's entries");
                 self.backlog.clear();
+                self.close_somehow(clock.now()).await;
                 return;
             }
+            if shutdown.is_cancelled() {
+                last -= 1;
+                if last == 0 {
+                    tracing::error!(record = %self.record, %error, waiting = self.backlog.len(), "stopping with entries unwritten");
+                    return;
+                }
+            }
             clock.sleep(*waits.next().unwrap_or(&RETRIES[0])).await;
+        }
+    }
+
+    /// An end that is always legal: whatever step runs is unknown, and the record is interrupted.
+    async fn close_somehow(&mut self, now: jiff::Timestamp) {
+        let id = self.record;
+        let written = self.journal.transact(move |state| {
+            let Some(record) = state.open.get(&id) else { return (Vec::new(), ()) };
+            let unknown = |step| Event::StepEnded { step, call: Call::Unknown("not written down".to_owned()), note: Value::Null };
+            let detail = "the run's own end could not be written down".to_owned();
+            let closed = Event::Closed { outcome: Outcome::Interrupted, reason: Reason::Crashed, detail };
+            let events = record.running().map(unknown).into_iter().chain([closed]);
+            (events.map(|event| Draft::of(id, now, event)).collect(), ())
+        });
+        if let Err(error) = written.await {
+            tracing::error!(record = %id, %error, "the record stays open until the next start");
         }
     }
 

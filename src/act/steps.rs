@@ -33,6 +33,8 @@ pub struct Steps<'a> {
     pub context: &'a Context,
     pub scribe: &'a mut Scribe,
     pub plan: Plan,
+    /// The drain's own answer is unknown: it may still take effect after a look that does not see it.
+    pub drain_unknown: bool,
 }
 
 impl Steps<'_> {
@@ -52,6 +54,18 @@ impl Steps<'_> {
     async fn end(&mut self, step: Step, call: Call, note: Value) {
         let now = self.now();
         self.scribe.note(now, Event::StepEnded { step, call, note }).await;
+    }
+
+    /// As [`until`], and over at once when the program is to stop.
+    async fn until_or_stop<F, Fut>(&self, within: Duration, look: F) -> Result<(), String>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<(), String>>,
+    {
+        tokio::select! {
+            seen = until(&self.context.world, within, look) => seen,
+            () = self.context.shutdown.cancelled() => Err("remediator was asked to stop".to_owned()),
+        }
     }
 
     /// What the container was before it is touched: inspect, health log, last log lines.
@@ -83,23 +97,34 @@ impl Steps<'_> {
         let call = self.context.world.balancer.drain(&self.plan.server).await;
         if let Call::Failed(why) | Call::Unknown(why) = &call {
             let (why, detail) = (why.clone(), format!("draining {}: {why}", self.plan.server));
+            self.drain_unknown = matches!(call, Call::Unknown(_));
             self.end(Step::Drain, call, json!({ "server": self.plan.server, "why": why })).await;
             return Err(Ending::failed(Reason::DrainFailed, detail));
         }
         let within = self.plan.drain.within.get();
-        let emptied = until(&self.context.world, within, || async {
-            match server(&self.context.world, &self.plan).await {
-                Ok(server) if server.drained && server.sessions == 0 && server.queued == 0 => Ok(()),
-                Ok(server) => Err(format!("{} has {} sessions and {} queued", server.path, server.sessions, server.queued)),
-                Err(why) => Err(why),
-            }
-        })
-        .await;
+        let emptied = self
+            .until_or_stop(within, || async {
+                match server(&self.context.world, &self.plan).await {
+                    Ok(server) if server.drained && server.sessions == 0 && server.queued == 0 => Ok(()),
+                    Ok(server) => Err(format!("{} has {} sessions and {} queued", server.path, server.sessions, server.queued)),
+                    Err(why) => Err(why),
+                }
+            })
+            .await;
         let took = crate::words::roughly(self.now().duration_since(started));
         match emptied {
             Ok(()) => {
                 self.end(Step::Drain, Call::Done, json!({ "server": self.plan.server, "emptied_in": took })).await;
                 Ok(())
+            }
+            Err(left) if self.context.shutdown.is_cancelled() => {
+                self.end(
+                    Step::Drain,
+                    Call::Failed("asked to stop".to_owned()),
+                    json!({ "server": self.plan.server, "left": left }),
+                )
+                .await;
+                Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop while it drained"))
             }
             Err(left) => {
                 let proceed = self.plan.drain.on_timeout == OnTimeout::Proceed;
@@ -135,16 +160,23 @@ impl Steps<'_> {
         // The container runs again whether this is on disk or not; there is nothing to hold back.
         let now = self.now();
         self.scribe.note(now, Event::StepStarted { step: Step::AwaitHealthy }).await;
-        let healthy = until(&self.context.world, self.plan.healthy_within.get(), || async {
-            let container = self.context.world.engine.inspect(&self.plan.container).await.map_err(|why| why.detail)?;
-            healthy(&container, &self.plan)
-        })
-        .await;
+        let healthy = self
+            .until_or_stop(self.plan.healthy_within.get(), || async {
+                let container = self.context.world.engine.inspect(&self.plan.container).await.map_err(|why| why.detail)?;
+                healthy(&container, &self.plan)
+            })
+            .await;
         let took = crate::words::roughly(self.now().duration_since(acted_at));
         match healthy {
             Ok(()) => {
                 self.end(Step::AwaitHealthy, Call::Done, json!({ "after": took })).await;
                 Ok(())
+            }
+            Err(why) if self.context.shutdown.is_cancelled() => {
+                // Readmitted next; the balancer's own check keeps traffic away until it is healthy. The next process verifies.
+                self.end(Step::AwaitHealthy, Call::Unknown("asked to stop".to_owned()), json!({ "after": took, "state": why }))
+                    .await;
+                Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop while the container started"))
             }
             Err(why) => {
                 self.end(Step::AwaitHealthy, Call::Failed(why.clone()), json!({ "after": took })).await;
@@ -160,7 +192,7 @@ impl Steps<'_> {
         let mut last = String::new();
         for wait in READMIT_RETRIES {
             self.context.world.clock.sleep(wait).await;
-            match readmit(&self.context.world, &self.plan.server).await {
+            match readmit(&self.context.world, &self.plan.server, self.drain_unknown).await {
                 Ok(note) => {
                     self.end(Step::Readmit, Call::Done, json!({ "server": self.plan.server, "note": note })).await;
                     return Ok(());
@@ -174,27 +206,27 @@ impl Steps<'_> {
 }
 
 /// Makes sure that the server is not drained. A server that somebody put in maintenance meanwhile is left alone: making
-/// it ready would undo their work. Safe to repeat.
-pub async fn readmit(world: &World, path: &crate::target::ServerPath) -> Result<String, String> {
+/// it ready would undo their work; one that the balancer no longer has needs nothing. Safe to repeat. With `anyway` the
+/// order is given even when nothing is drained, because a drain may still be on its way.
+pub async fn readmit(world: &World, path: &crate::target::ServerPath, anyway: bool) -> Result<String, String> {
     let find = || async {
         let servers = world.balancer.servers().await.map_err(|why| why.detail)?;
-        servers.into_iter().find(|server| server.path == *path).ok_or_else(|| format!("the balancer has no server {path}"))
+        Ok::<_, String>(servers.into_iter().find(|server| server.path == *path))
     };
-    let before = find().await?;
+    let Some(before) = find().await? else { return Ok("the balancer no longer has it".to_owned()) };
     if before.maintenance {
         return Ok("somebody put it in maintenance; left alone".to_owned());
     }
-    if !before.drained {
+    if !before.drained && !anyway {
         return Ok("it was not drained any more".to_owned());
     }
     if let Call::Failed(why) | Call::Unknown(why) = world.balancer.ready(path).await {
         return Err(why);
     }
-    let after = find().await?;
-    if after.drained {
-        Err(format!("{path} is still drained"))
-    } else {
-        Ok(format!("{path} is {}", crate::words::server_word(&after)))
+    match find().await? {
+        Some(after) if after.drained => Err(format!("{path} is still drained")),
+        Some(after) => Ok(format!("{path} is {}", crate::words::server_word(&after))),
+        None => Ok("the balancer no longer has it".to_owned()),
     }
 }
 

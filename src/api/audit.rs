@@ -31,7 +31,7 @@ const KNOWN: [&str; 10] =
     ["outcome", "reason", "playbook", "target", "fingerprint", "groupKey", "since", "until", "cursor", "limit"];
 
 /// What is asked of `GET /audit`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 struct Question {
     filter: AuditFilter,
     cursor: Option<String>,

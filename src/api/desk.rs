@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::alert::{AlertGroup, AlertStatus};
+pub use crate::audit::query::Filter as AuditFilter;
 use crate::event::{Pause, PauseScope, Record, RecordId};
 use crate::period::Period;
-use crate::reason::{Outcome, Reason};
+use crate::reason::Reason;
 use crate::target::PlaybookName;
 
 /// What became of one alert of a delivery, in the order of the delivery.
@@ -69,24 +70,6 @@ pub enum DeskError {
     BadQuery(String),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-}
-
-/// Which records are asked for; everything given must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuditFilter {
-    pub outcome: Option<Outcome>,
-    pub reason: Option<Reason>,
-    pub playbook: Option<PlaybookName>,
-    /// `service/instance`.
-    pub target: Option<String>,
-    /// Of the alert that opened the record or of any that folded into it.
-    pub fingerprint: Option<String>,
-    /// Alertmanager's group key, as delivered.
-    pub group_key: Option<String>,
-    /// Opened at or after.
-    pub since: Option<Timestamp>,
-    /// Opened before.
-    pub until: Option<Timestamp>,
 }
 
 /// One page of records, newest first. Each is the line of `audit.jsonl`; an open record has `"outcome": null`.

@@ -76,7 +76,7 @@ impl FrontDesk {
         let now = self.context.world.clock.now();
         self.context.journal.append(Draft::global(now, event)).await.map_err(unavailable)?;
         // A rail may have freed.
-        self.episodes.look_at(None);
+        self.episodes.look_at(None, None);
         Ok(())
     }
 }
@@ -84,11 +84,16 @@ impl FrontDesk {
 #[async_trait]
 impl Desk for FrontDesk {
     async fn take_in(&self, group: AlertGroup) -> Result<Vec<Receipt>, Unavailable> {
-        let taken = detect::take_in(&self.context, group).await?;
-        for key in &taken.touched {
-            self.episodes.look(key);
-        }
-        Ok(taken.receipts)
+        // In a task of its own: a caller who hangs up must not leave a record on disk that nobody looks at.
+        let (context, episodes) = (self.context.clone(), self.episodes.clone());
+        let taken = tokio::spawn(async move {
+            let taken = detect::take_in(&context, group).await?;
+            for key in &taken.touched {
+                episodes.look(key);
+            }
+            Ok(taken.receipts)
+        });
+        taken.await.unwrap_or_else(|panicked| Err(Unavailable::new(Reason::StoreUnavailable, panicked.to_string())))
     }
 
     async fn await_outcome(&self, receipts: &[Receipt], within: Duration) -> Vec<Record> {
@@ -125,17 +130,6 @@ impl Desk for FrontDesk {
             .map(|text| text.parse())
             .transpose()
             .map_err(|_| DeskError::BadQuery("cursor: not one that an earlier page gave".to_owned()))?;
-        let filter = Filter {
-            outcome: filter.outcome,
-            reason: filter.reason,
-            playbook: filter.playbook,
-            target: filter.target,
-            fingerprint: filter.fingerprint,
-            group_key: filter.group_key,
-            since: filter.since,
-            until: filter.until,
-            ..Filter::default()
-        };
         let page = self.context.journal.query(filter, cursor, limit as usize).await.map_err(unavailable)?;
         Ok(RecordPage {
             records: page.items.iter().map(|found| json!(line(found))).collect(),
@@ -186,7 +180,7 @@ impl Desk for FrontDesk {
         if entries.is_empty() {
             return Err(DeskError::NoSuch(format!("{scope} is not paused")));
         }
-        self.episodes.look_at(None);
+        self.episodes.look_at(None, None);
         Ok(())
     }
 

@@ -50,12 +50,13 @@ impl State {
     }
 }
 
-/// What is said of one record, as against the whole program. `readmitted` and `watch_ended` are said of a server and an
+/// What is said of one record, as against the whole program. `readmitted`, `joined` and `watch_ended` are said of a server and an
 /// episode, whose records are closed by then.
 fn must_have_record(event: &Event) -> bool {
     !matches!(
         event,
-        Event::WatchEnded { .. }
+        Event::Joined { .. }
+            | Event::WatchEnded { .. }
             | Event::Readmitted { .. }
             | Event::Paused { .. }
             | Event::Resumed { .. }

@@ -18,10 +18,12 @@ use crate::audit::journal;
 use crate::audit::query::{self, Filter};
 use crate::audit::{Broken, JournalError};
 use crate::cli::Exit;
+use crate::edge::clock::SystemClock;
 use crate::event::RecordId;
 use crate::period::Period;
 use crate::reason::{Outcome, Reason};
 use crate::target::{EpisodeKey, PlaybookName};
+use crate::world::Clock as _;
 
 #[derive(Debug, Args)]
 pub struct AuditArgs {
@@ -108,6 +110,7 @@ pub struct ExportArgs {
 /// What kept it from being asked; a broken chain is an answer.
 pub fn run(args: AuditArgs) -> anyhow::Result<Exit> {
     let stdout = std::io::stdout();
+    #[allow(clippy::disallowed_methods, reason = "NO_COLOR is the convention for every program on a terminal")]
     let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut out = BufWriter::new(stdout.lock());
     let answered = answer(args, &mut out, colour).and_then(|exit| Ok(out.flush().map(|()| exit)?));
@@ -229,7 +232,7 @@ fn rebuild(out: &mut impl Write, dir: &Path, as_json: bool) -> anyhow::Result<Ex
 /// A time, or how long ago it was.
 fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(period) = text.parse::<Period>() {
-        return Timestamp::now().checked_sub(period.signed()).map_err(|error| error.to_string());
+        return SystemClock.now().checked_sub(period.signed()).map_err(|error| error.to_string());
     }
     text.parse().map_err(|_| "write a time such as 2026-02-03T04:05:06Z, or how long ago, such as 7d".to_owned())
 }

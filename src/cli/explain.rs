@@ -15,8 +15,9 @@ use crate::decide::evidence::Evidence;
 use crate::decide::playbook::Playbook;
 use crate::detect::confirm::{Question, confirm};
 use crate::detect::payload;
-use crate::detect::{accepted_by_hand, target_of};
-use crate::world::World;
+use crate::detect::{by_hand, target_of};
+use crate::edge::clock::SystemClock;
+use crate::world::{Clock as _, World};
 
 #[derive(clap::Args, Debug)]
 pub struct ExplainArgs {
@@ -50,10 +51,15 @@ pub async fn explain(args: ExplainArgs) -> anyhow::Result<Exit> {
         Some(file) => serde_json::from_slice(&read(file)?).with_context(|| format!("{}: not evidence", file.display()))?,
         None => ask(&live_world(&config)?, playbook, &config.playbooks, alert).await?,
     };
-    let now: Timestamp = if args.evidence.is_some() { evidence_time(&evidence) } else { Timestamp::now() };
+    let now: Timestamp = if args.evidence.is_some() { evidence_time(&evidence) } else { SystemClock.now() };
     let explained = decide(playbook, &evidence, now);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "playbook": playbook.name, "explained": explained, "evidence": evidence }))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(
+                &serde_json::json!({ "playbook": playbook.name, "explained": explained, "evidence": evidence })
+            )?
+        );
     } else {
         print(playbook, &evidence, &explained);
     }
@@ -67,7 +73,7 @@ fn evidence_time(evidence: &Evidence) -> Timestamp {
 async fn ask(world: &World, playbook: &Playbook, siblings: &[Playbook], alert: Alert) -> anyhow::Result<Evidence> {
     let target = target_of(playbook, &alert.labels)
         .with_context(|| format!("the alert has no usable value in its label {:?}", playbook.replica_label))?;
-    let accepted = accepted_by_hand(playbook, &target, alert);
+    let accepted = by_hand(playbook, &target, alert);
     let question = Question { accepted: &accepted, target: &target, playbook, siblings };
     Ok(confirm(world, question, world.clock.now()).await)
 }
@@ -84,10 +90,19 @@ fn print(playbook: &Playbook, evidence: &Evidence, explained: &Explained) {
     match &explained.decision {
         Decision::Remediate { plan } => {
             println!("decision: {}", crate::words::plan(plan));
-            println!("  drain {} (at most {}), restart container {:.12} (grace {}s), healthy within {}, readmit, verify", plan.server, plan.drain.within, plan.container.as_str(), plan.grace_seconds, plan.healthy_within);
+            println!(
+                "  drain {} (at most {}), restart container {:.12} (grace {}s), healthy within {}, readmit, verify",
+                plan.server,
+                plan.drain.within,
+                plan.container.as_str(),
+                plan.grace_seconds,
+                plan.healthy_within
+            );
             println!("  the guardrails are asked at the moment of acting; `remediator serve` shows them at GET /guards");
         }
-        Decision::Escalate { finding } => println!("decision: page ({}, {}): {}", finding.outcome, finding.reason, finding.detail),
+        Decision::Escalate { finding } => {
+            println!("decision: page ({}, {}): {}", finding.outcome, finding.reason, finding.detail)
+        }
         Decision::Ignore { finding } => println!("decision: nothing to do ({}): {}", finding.reason, finding.detail),
     }
 }

@@ -9,7 +9,8 @@ use crate::config::settings::{Log, LogFormat};
 /// Starts logging. `RUST_LOG` wins over the configuration.
 pub fn start(log: &Log) {
     let level = log.level.clone().unwrap_or_else(|| "info".to_owned());
-    let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

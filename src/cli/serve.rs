@@ -16,7 +16,7 @@ pub struct ServeArgs {
     config: PathBuf,
 }
 
-/// Runs until SIGTERM or SIGINT, then stops at a safe point.
+/// Runs until SIGTERM or SIGINT, then stops at a safe point. SIGHUP opens `audit.jsonl` anew, for logrotate.
 ///
 /// # Errors
 /// Anything that keeps it from starting.
@@ -29,10 +29,17 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
     let world = live_world(&config)?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     let app = App::start(config, world).await?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping at a safe point"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping at a safe point"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break tracing::info!("SIGTERM: stopping at a safe point"),
+            _ = interrupt.recv() => break tracing::info!("SIGINT: stopping at a safe point"),
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP: opening audit.jsonl anew");
+                app.reopen();
+            }
+        }
     }
     app.stop().await;
     Ok(Exit::Fine)

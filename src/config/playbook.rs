@@ -16,11 +16,15 @@ use crate::decide::playbook::{
     Threshold,
 };
 use crate::edge::promql::{self, Template};
+use crate::guard::ledger::MAX_RUNS;
 use crate::period::Period;
 use typed::{ConfirmTyped, EvidenceTyped, GuardsTyped, RadiusTyped, RecoveredTyped, StepTyped, Typed};
 
 /// The restart door passes `t` of up to three digits.
 const MAX_GRACE: Period = Period::from_secs(999);
+
+/// Prometheus learns nothing new between two scrapes; one second is the shortest scrape that anybody uses.
+const SHORTEST_POLL: Period = Period::from_secs(1);
 
 /// Most log lines kept as evidence: at 2,000 bytes a line this is 2 MB in a record.
 const MAX_LOGS: u32 = 1_000;
@@ -37,9 +41,14 @@ pub(super) fn read(sheet: &mut Sheet) -> Vec<(Playbook, Origin)> {
 fn checked(sheet: &mut Sheet, document: &At<Typed>) -> Option<(Playbook, Origin)> {
     let (typed, at) = (&document.value, document.value.playbook.referenced);
     let name = sheet.parsed(&typed.playbook);
-    let matchers = sheet
-        .required(at, &typed.matchers, "match", "Say which alerts it is for")
-        .map(|list| (matchers(sheet, list), list.referenced));
+    let every = typed.every.as_ref().map(|text| sheet.some_period("every", Some(text), SHORTEST_POLL));
+    let matchers = match (&typed.matchers, every) {
+        // Nobody wrote an alert for it: it is looked for, not delivered.
+        (None, Some(_)) => Some((Vec::new(), at)),
+        (list, _) => sheet
+            .required(at, list, "match", "Say which alerts it is for, or with `every` how often to look")
+            .map(|list| (matchers(sheet, list), list.referenced)),
+    };
     let target = sheet.required(at, &typed.target, "target", "Say which service it is for").map(|typed| {
         let replica = typed.replica.as_ref().map_or("instance", |at| at.value.as_str());
         if let Some(at) = &typed.replica {
@@ -59,6 +68,7 @@ fn checked(sheet: &mut Sheet, document: &At<Typed>) -> Option<(Playbook, Origin)
         .required(at, &typed.guards, "guards", "Every playbook must declare blast_radius, rate and breaker")
         .map(|typed| guards(sheet, typed));
     let evidence = evidence(sheet, &typed.evidence);
+    poll(sheet, typed, every);
 
     let (matchers, matchers_at) = matchers?;
     let (service, replica_label, service_at) = target?;
@@ -77,6 +87,7 @@ fn checked(sheet: &mut Sheet, document: &At<Typed>) -> Option<(Playbook, Origin)
     let playbook = Playbook {
         name: name?,
         matchers,
+        every,
         service: service?,
         replica_label,
         confirm: confirm?,
@@ -90,6 +101,27 @@ fn checked(sheet: &mut Sheet, document: &At<Typed>) -> Option<(Playbook, Origin)
         mode: typed.mode.unwrap_or(Mode::Shadow),
     };
     Some((playbook, origin))
+}
+
+/// Without an alert there is no rule to ask again, so that a playbook with `every` needs a query of its own.
+fn poll(sheet: &mut Sheet, typed: &Typed, every: Option<Period>) {
+    let (Some(text), Some(every)) = (&typed.every, every) else { return };
+    if every < SHORTEST_POLL && every > Period::ZERO {
+        sheet.wrong(text.referenced, format!("every is {every}"), format!("Write at least {SHORTEST_POLL}"));
+    }
+    if typed.confirm.as_ref().is_some_and(|confirm| confirm.value.query.is_none()) {
+        let help = "Write confirm: { query, above } (or below)";
+        sheet.wrong(text.referenced, "a playbook with `every` has no alert whose rule could be asked", help);
+    }
+}
+
+/// A breaker that remembers fewer runs than it wants to see fail would never open.
+fn failures(sheet: &mut Sheet, typed: &At<u32>) -> u32 {
+    if typed.value as usize > MAX_RUNS {
+        let what = format!("breaker.failures is {}, and {MAX_RUNS} runs are remembered", typed.value);
+        sheet.wrong(typed.referenced, what, "Write a small number, such as 3");
+    }
+    sheet.some_count("breaker.failures", typed, "so the breaker would never close")
 }
 
 /// All must match, and at least one must ask for something: a set that also matches an alert without labels matches
@@ -243,7 +275,7 @@ fn guards(sheet: &mut Sheet, typed: &At<GuardsTyped>) -> Option<(Guards, Locatio
     let (at, typed) = (typed.referenced, &typed.value);
     let rate = sheet.required(at, &typed.rate, "guards.rate", ALL).map(|rate| sheet.rate("rate", rate));
     let breaker = sheet.required(at, &typed.breaker, "guards.breaker", ALL).map(|typed| BreakerSpec {
-        failures: sheet.some_count("breaker.failures", &typed.failures, "so the breaker would never close"),
+        failures: failures(sheet, &typed.failures),
         recurrence: sheet.some_period("breaker.recurrence", Some(&typed.recurrence), Period::ZERO),
         cooldown: sheet.some_period("breaker.cooldown", Some(&typed.cooldown), Period::ZERO),
     });

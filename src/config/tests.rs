@@ -200,6 +200,13 @@ fn bad_settings_are_refused_in_so_many_words() {
             ],
         ),
         (
+            "/run/restart.sock }",
+            "/run/restart.sock, only: [shop] }",
+            &[
+                "remediator.yml:5:82: `shop` is not a label with its value. Write name=value, such as com.docker.compose.project=shop.",
+            ],
+        ),
+        (
             "haproxy:",
             "tokens: { receiver: [token, token, token], reader: [short], operator: [none] }\nhaproxy:",
             &[

@@ -43,6 +43,8 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub target: Target,
+    /// The label that names the replica to Prometheus, so that a run can be verified when its playbook is gone.
+    pub replica_label: String,
     pub container: ContainerId,
     /// The container's start when the plan was made; another start means another process, and the plan is void.
     pub started_at: Timestamp,
@@ -222,6 +224,7 @@ fn plan(playbook: &Playbook, evidence: &Evidence) -> Result<Plan, Unanswered> {
         .ok_or_else(|| Unanswered::new(Reason::StartGrace, "the Engine does not say when the container started"))?;
     Ok(Plan {
         target: evidence.target.clone(),
+        replica_label: playbook.replica_label.clone(),
         container: replica.container.id.clone(),
         started_at,
         server: replica.server.path.clone(),

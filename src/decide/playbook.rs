@@ -10,8 +10,10 @@ use crate::target::{PlaybookName, ServiceName};
 #[derive(Clone, Debug)]
 pub struct Playbook {
     pub name: PlaybookName,
-    /// All must match. Never empty: an empty selector selects nothing and is refused by `check`.
+    /// All must match. Empty only with `every`; an empty selector selects nothing.
     pub matchers: Vec<Matcher>,
+    /// How often to look without having been told; only with [`Confirm::Query`].
+    pub every: Option<Period>,
     pub service: ServiceName,
     /// The alert label whose value names the replica; usually `instance`.
     pub replica_label: String,

@@ -18,7 +18,8 @@ use crate::event::Accepted;
 use crate::reason::Reason;
 use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER, Target};
 use crate::world::{
-    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlertState, Sample, ScrapeTarget, Server, Unanswered, World,
+    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlertState, Sample, ScrapeTarget, Server, ServerStatus, Unanswered,
+    World,
 };
 
 /// How much later than its interval a rule's evaluation may be before the rule counts as stale.
@@ -47,11 +48,19 @@ pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Ev
         world.balancer.servers(),
         world.pager.silences(labels),
     );
-    let (reading, replica, vetoes) = tokio::join!(
+    let ((reading, by), replica, vetoes) = tokio::join!(
         read(&*world.metrics, question, &rules, &scrapes, at),
         replica(world, target, &containers, &servers),
         vetoes(&*world.metrics, playbook, target, labels, at),
     );
+    // A silence of the alert that fires means hold, too.
+    let silences = match (silences, by) {
+        (Ok(mut found), Some(labels)) => world.pager.silences(&labels).await.map(|more| {
+            found.extend(more.into_iter().filter(|silence| !found.contains(silence)).collect::<Vec<_>>());
+            found
+        }),
+        (silences, _) => silences,
+    };
     Evidence {
         at,
         labels: labels.clone(),
@@ -59,7 +68,7 @@ pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Ev
         truncated: accepted.truncated,
         reading,
         replica,
-        siblings: siblings(question, &rules, &containers, &servers),
+        siblings: siblings(question, &rules, &scrapes, &containers, &servers, at),
         listed: rules.map(|rules| sick(question, &rules).remove(&target.instance).unwrap_or_default().0),
         silences,
         vetoes,
@@ -67,29 +76,32 @@ pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Ev
 }
 
 /// The matchers that name the target to Prometheus: the replica label, and the job when the alert has one.
-pub fn target_labels<'a>(playbook: &'a Playbook, target: &'a Target, labels: &'a LabelSet) -> Vec<(&'a str, &'a str)> {
-    let mut named = vec![(playbook.replica_label.as_str(), target.instance.as_str())];
-    if let Some(job) = labels.get("job").filter(|_| playbook.replica_label != "job") {
+pub fn target_labels<'a>(replica_label: &'a str, target: &'a Target, labels: &'a LabelSet) -> Vec<(&'a str, &'a str)> {
+    let mut named = vec![(replica_label, target.instance.as_str())];
+    if let Some(job) = labels.get("job").filter(|_| replica_label != "job") {
         named.push(("job", job));
     }
     named
 }
 
+/// The reading, and the labels of the alert that gives it when that is another than the delivered one.
 async fn read(
     metrics: &dyn Metrics,
     question: Question<'_>,
     rules: &Answer<Vec<AlertingRule>>,
     scrapes: &Answer<Vec<ScrapeTarget>>,
     at: Timestamp,
-) -> Reading {
+) -> (Reading, Option<LabelSet>) {
     let answer = async {
         let scrape = scraped(question, scrapes, at)?;
         match &question.playbook.confirm {
             Confirm::Rule { inputs } => by_rule(metrics, question, rules, scrape, inputs, at).await,
-            Confirm::Query { query, threshold } => by_query(metrics, question, scrape, query, *threshold, at).await,
+            Confirm::Query { query, threshold } => {
+                by_query(metrics, question, scrape, query, *threshold, at).await.map(|reading| (reading, None))
+            }
         }
     };
-    answer.await.unwrap_or_else(|why| Reading::Unknown { why })
+    answer.await.unwrap_or_else(|why| (Reading::Unknown { why }, None))
 }
 
 /// The target's scrape, provided that Prometheus still looks at it.
@@ -98,7 +110,7 @@ fn scraped<'a>(question: Question<'_>, scrapes: &'a Answer<Vec<ScrapeTarget>>, a
     if scrapes.is_empty() {
         return Err(Unanswered::new(Reason::PrometheusBlind, "Prometheus has no active targets at all"));
     }
-    let wanted = target_labels(question.playbook, question.target, &question.accepted.alert.labels);
+    let wanted = target_labels(&question.playbook.replica_label, question.target, &question.accepted.alert.labels);
     let found: Vec<_> =
         scrapes.iter().filter(|s| wanted.iter().all(|(name, value)| s.labels.get(name) == Some(*value))).collect();
     let scrape = match found.as_slice() {
@@ -142,7 +154,7 @@ async fn by_rule(
     scrape: &ScrapeTarget,
     inputs: &[String],
     at: Timestamp,
-) -> Answer<Reading> {
+) -> Answer<(Reading, Option<LabelSet>)> {
     let alertname = question.accepted.alert.labels.alertname();
     let rules = rules.as_ref().map_err(Clone::clone)?;
     let named: Vec<_> = rules.iter().filter(|rule| rule.name == alertname).collect();
@@ -152,18 +164,54 @@ async fn by_rule(
     let mut views = Vec::new();
     for rule in named {
         evaluated(rule, at)?;
-        views.push(view(metrics, question, rule, at).await?);
+        views.push(view(metrics, question, rule, &question.accepted.alert.labels, at).await?);
     }
     if let Some(RuleView { value: Some(value), query, .. }) =
         views.iter().find(|view| view.listed == Some(RuleAlertState::Firing) && view.value.is_some())
     {
-        return Ok(Reading::Firing { value: *value, query: query.clone() });
+        return Ok((Reading::Firing { value: *value, query: query.clone() }, None));
+    }
+    if let Some((reading, labels)) = by_another_rule(metrics, question, rules, at).await? {
+        return Ok((reading, Some(labels)));
     }
     if let Some(mixed) = views.iter().find(|view| view.listed.is_some() || view.value.is_some()) {
         return Err(disagreement(alertname, mixed));
     }
+    // Silence of this alert is no silence while Prometheus lists another one for the target.
+    if let Some((alerts, _)) = sick(question, rules).remove(&question.target.instance) {
+        let detail = format!("{alertname} is not listed for this target, but {} is", alerts.join(", "));
+        return Err(Unanswered::new(Reason::SignalsMixed, detail));
+    }
     fresh_inputs(metrics, question, scrape, inputs, at).await?;
-    Ok(Reading::Quiet { query: views.into_iter().map(|view| view.query).next().unwrap_or_default() })
+    Ok((Reading::Quiet { query: views.into_iter().map(|view| view.query).next().unwrap_or_default() }, None))
+}
+
+/// Whatever else of the playbook's fires for the target: the same sick replica, hence the same episode. A process that
+/// runs out of descriptors no longer satisfies the rule that saw it leak, and labels may be rewritten on their way here.
+async fn by_another_rule(
+    metrics: &dyn Metrics,
+    question: Question<'_>,
+    rules: &[AlertingRule],
+    at: Timestamp,
+) -> Answer<Option<(Reading, LabelSet)>> {
+    let Question { accepted, target, playbook, .. } = question;
+    let wanted = target_labels(&playbook.replica_label, target, &accepted.alert.labels);
+    for rule in rules {
+        for alert in rule.alerts.iter().filter(|alert| alert.state == RuleAlertState::Firing) {
+            // As it is delivered: with the external labels of the alert that we have.
+            let mut delivered = accepted.alert.labels.clone();
+            delivered.0.extend(alert.labels.0.clone());
+            let ours = wanted.iter().all(|(name, value)| alert.labels.get(name) == Some(*value));
+            if !ours || !playbook.claims(&delivered) {
+                continue;
+            }
+            evaluated(rule, at)?;
+            if let RuleView { value: Some(value), query, .. } = view(metrics, question, rule, &delivered, at).await? {
+                return Ok(Some((Reading::Firing { value, query }, delivered)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn disagreement(alertname: &str, view: &RuleView) -> Unanswered {
@@ -199,8 +247,13 @@ fn evaluated(rule: &AlertingRule, at: Timestamp) -> Answer<()> {
     }
 }
 
-async fn view(metrics: &dyn Metrics, question: Question<'_>, rule: &AlertingRule, at: Timestamp) -> Answer<RuleView> {
-    let delivered = &question.accepted.alert.labels;
+async fn view(
+    metrics: &dyn Metrics,
+    question: Question<'_>,
+    rule: &AlertingRule,
+    delivered: &LabelSet,
+    at: Timestamp,
+) -> Answer<RuleView> {
     let replica = &question.playbook.replica_label;
     // Every label that Prometheus has must be in the payload; external labels are in the payload only.
     let ours = |labels: &LabelSet| {
@@ -235,7 +288,7 @@ async fn fresh_inputs(
         let detail = format!("Prometheus' last scrape of {} failed: {}", question.target, scrape.last_error);
         return Err(Unanswered::new(Reason::TargetDown, detail));
     }
-    let named = target_labels(question.playbook, question.target, &question.accepted.alert.labels);
+    let named = target_labels(&question.playbook.replica_label, question.target, &question.accepted.alert.labels);
     for input in inputs {
         let query = promql::exact(input, &named).map_err(unbindable)?;
         let value = one_value(metrics, input, &query, at).await?;
@@ -299,7 +352,7 @@ async fn by_query(
 ) -> Answer<Reading> {
     let template = Template::parse(query).map_err(unbindable)?;
     fresh_inputs(metrics, question, scrape, &template.metrics(), at).await?;
-    let named = target_labels(question.playbook, question.target, &question.accepted.alert.labels);
+    let named = target_labels(&question.playbook.replica_label, question.target, &question.accepted.alert.labels);
     let query = template.bind(&named).map_err(unbindable)?;
     let value = one_value(metrics, "the confirm query", &query, at).await?;
     if !value.is_finite() {
@@ -326,29 +379,66 @@ async fn replica(
 fn siblings(
     question: Question<'_>,
     rules: &Answer<Vec<AlertingRule>>,
+    scrapes: &Answer<Vec<ScrapeTarget>>,
     containers: &Answer<Vec<ContainerSummary>>,
     servers: &Answer<Vec<Server>>,
+    at: Timestamp,
 ) -> Answer<Vec<Sibling>> {
     let containers = containers.as_ref().map_err(Clone::clone)?;
     let servers = servers.as_ref().map_err(Clone::clone)?;
     let sick = sick(question, rules.as_ref().map_err(Clone::clone)?);
+    let scrapes = scrapes.as_ref().map_err(Clone::clone)?;
     let sibling = |container: &ContainerSummary| -> Answer<Sibling> {
         let name = container.labels.get(LABEL_INSTANCE).cloned().unwrap_or_else(|| container.name.to_string());
         let instance = Instance::try_from(name).map_err(|error| Unanswered::new(Reason::RadiusUnknown, error.to_string()))?;
         let path = container.labels.get(LABEL_SERVER);
         let server = path.and_then(|path| servers.iter().find(|server| server.path.to_string() == *path));
-        let (alerts, active_at) = sick.get(&instance).cloned().unwrap_or_default();
+        let (mut alerts, mut active_at) = sick.get(&instance).cloned().unwrap_or_default();
+        let unseen = !seen(question, scrapes, &instance, at);
+        let down = server.is_some_and(|server| server.status == ServerStatus::Down && !server.drained && !server.maintenance);
+        if unseen {
+            alerts.push("not seen by Prometheus".to_owned());
+        }
+        // No rule says since when a query holds; the alert in hand does.
+        if active_at.is_none() && instance == question.target.instance {
+            active_at = question.accepted.alert.starts_at.filter(|_| matches!(question.playbook.confirm, Confirm::Query { .. }));
+        }
         Ok(Sibling {
             serving: server.is_some_and(Server::serving),
             state: server.map_or_else(|| "unknown at the balancer".to_owned(), crate::words::server_word),
-            // What the balancer does not know cannot be called healthy.
-            sick: !alerts.is_empty() || server.is_none(),
+            // What nobody can see cannot be called healthy.
+            sick: !alerts.is_empty() || down || server.is_none(),
             instance,
             alerts,
             active_at,
         })
     };
-    target::of_service(containers, &question.target.service).into_iter().map(sibling).collect()
+    let ours = target::of_service(containers, &question.target.service);
+    let siblings: Vec<Sibling> = ours.iter().map(|container| sibling(container)).collect::<Answer<_>>()?;
+    for label in [LABEL_INSTANCE, LABEL_SERVER] {
+        // A leftover twin would be counted as a replica that serves.
+        if let Some(twice) = twice(&ours, label) {
+            let detail = format!("several containers of {} are labelled {label}={twice}", question.target.service);
+            return Err(Unanswered::new(Reason::RadiusUnknown, detail));
+        }
+    }
+    Ok(siblings)
+}
+
+/// Prometheus' last scrape of the replica went well, and not long ago.
+fn seen(question: Question<'_>, scrapes: &[ScrapeTarget], instance: &Instance, at: Timestamp) -> bool {
+    let named = |scrape: &&ScrapeTarget| scrape.labels.get(&question.playbook.replica_label) == Some(instance.as_str());
+    scrapes.iter().filter(named).any(|scrape| {
+        let allowed = seconds(2.0 * scrape.interval_seconds) + SCRAPE_SLACK;
+        scrape.health == "up" && scrape.last_scrape.is_some_and(|last| at.duration_since(last) <= allowed)
+    })
+}
+
+/// A value that several containers have in the same label.
+fn twice<'a>(containers: &[&'a ContainerSummary], label: &str) -> Option<&'a str> {
+    let mut values: Vec<&str> = containers.iter().filter_map(|c| c.labels.get(label)).map(String::as_str).collect();
+    values.sort_unstable();
+    values.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 type Sick = BTreeMap<Instance, (Vec<String>, Option<Timestamp>)>;
@@ -380,7 +470,7 @@ async fn vetoes(metrics: &dyn Metrics, playbook: &Playbook, target: &Target, lab
     for query in &playbook.veto {
         let bound = if query.contains("$target") {
             Template::parse(query)
-                .and_then(|template| template.bind(&target_labels(playbook, target, labels)))
+                .and_then(|template| template.bind(&target_labels(&playbook.replica_label, target, labels)))
                 .map_err(unbindable)
         } else {
             Ok(query.clone())

@@ -29,7 +29,7 @@ mod tests {
 
     #[tokio::test]
     async fn time_passes_while_sleeping() {
-        let (wall, monotonic) = (SystemClock.now(), std::time::Instant::now());
+        let (wall, monotonic) = (SystemClock.now(), tokio::time::Instant::now());
         SystemClock.sleep(Duration::from_millis(20)).await;
         assert!(monotonic.elapsed() >= Duration::from_millis(20));
         assert!(wall > Timestamp::UNIX_EPOCH);

@@ -16,7 +16,9 @@ use crate::target::Target;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
     Closed,
-    Open { since: Timestamp },
+    Open {
+        since: Timestamp,
+    },
     /// The next run is the probe.
     HalfOpen,
     /// The probe is under way.
@@ -85,15 +87,20 @@ impl Gauge {
                 Tally::Helped => break,
             }
         }
-        // Nothing ran and nothing failed for a whole `recurrence` after a probe was possible: it starts afresh.
+        // Below the limit, failures are forgotten when nothing failed for a whole `recurrence`. Once open, only a probe's
+        // verdict closes it, however long nobody could try.
         let quiet = spec.recurrence.signed() + spec.cooldown.signed();
-        if since.is_some_and(|since| now.duration_since(since) > quiet) && probing.is_none() {
+        if count < spec.failures && since.is_some_and(|since| now.duration_since(since) > quiet) {
             count = 0;
         }
         let state = match (probing, since) {
             (Some(record), _) => BreakerState::Probing(record),
             (None, Some(since)) if count >= spec.failures => {
-                if now.duration_since(since) >= spec.cooldown.signed() { BreakerState::HalfOpen } else { BreakerState::Open { since } }
+                if now.duration_since(since) >= spec.cooldown.signed() {
+                    BreakerState::HalfOpen
+                } else {
+                    BreakerState::Open { since }
+                }
             }
             (None, _) => BreakerState::Closed,
         };

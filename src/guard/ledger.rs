@@ -16,8 +16,10 @@ use crate::world::Call;
 
 /// Attempts older than this are forgotten; `check` refuses a longer budget window.
 pub const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(31 * 24);
-/// Runs remembered per breaker; more than any sensible `failures`.
-const MAX_RUNS: usize = 64;
+/// Other alerts that a watch asks about; a playbook has a handful of rules.
+const MAX_WATCH_MEMBERS: usize = 8;
+/// Runs remembered per breaker, hence the most `failures` that `check` accepts.
+pub const MAX_RUNS: usize = 64;
 
 /// Everything that admission looks at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -126,6 +128,40 @@ pub struct Watch {
     pub since: Timestamp,
     /// The shortest `retry_after` of the refusals, in milliseconds.
     pub retry_after_ms: Option<u64>,
+    /// Other alerts of the episode that were delivered meanwhile: they are asked about, too.
+    #[serde(default)]
+    pub members: Vec<Accepted>,
+    /// When something was last delivered that the watch did not know.
+    #[serde(default)]
+    pub joined_at: Option<Timestamp>,
+}
+
+impl Watch {
+    /// What a delivery would tell this watch: nothing, if it knows the alert and waits for it already.
+    pub fn knows(&self, accepted: &Accepted) -> bool {
+        let known = std::iter::once(&self.accepted).chain(&self.members).find(|known| same_alert(known, accepted));
+        // A settled episode has to hear of a firing once; it was thought to be over.
+        let heard = !self.outcome.is_settled() || self.joined_at.is_some();
+        heard && known.is_some_and(|known| known.truncated == accepted.truncated)
+    }
+
+    fn join(&mut self, accepted: &Accepted, at: Timestamp) {
+        self.joined_at = Some(at);
+        if same_alert(&self.accepted, accepted) {
+            self.accepted.truncated = accepted.truncated;
+            self.accepted.group_key.clone_from(&accepted.group_key);
+            return;
+        }
+        self.members.retain(|known| !same_alert(known, accepted));
+        self.members.push(accepted.clone());
+        if self.members.len() > MAX_WATCH_MEMBERS {
+            self.members.remove(0);
+        }
+    }
+}
+
+fn same_alert(one: &Accepted, other: &Accepted) -> bool {
+    one.fingerprint == other.fingerprint && one.playbook == other.playbook
 }
 
 /// The name of the breaker of a playbook and its target group.
@@ -183,10 +219,18 @@ impl Books {
                     self.close(entry.at, id, *outcome, record);
                 }
             }
+            Event::Joined { accepted } => {
+                if let Some(watch) = self.watches.get_mut(&accepted.key) {
+                    watch.join(accepted, entry.at);
+                }
+            }
             Event::WatchEnded { key, .. } => {
                 self.watches.remove(key);
             }
-            Event::Paused { pause } => self.pauses.push(pause.clone()),
+            Event::Paused { pause } => {
+                self.pauses.retain(|old| old.until.is_none_or(|until| entry.at < until));
+                self.pauses.push(pause.clone());
+            }
             Event::Resumed { scope, .. } => self.pauses.retain(|pause| pause.scope != *scope),
             Event::BreakerReset { breaker, .. } => {
                 self.live.breakers.remove(breaker);
@@ -246,6 +290,16 @@ impl Books {
         self.drained.insert(intent.plan.server.clone(), Drained { record: record.id, since: at });
     }
 
+    /// The newest answer takes the watch's place. What else was delivered stays, unless the episode is settled.
+    fn replace(&mut self, mut watch: Watch) {
+        if let Some(old) = self.watches.remove(&watch.key).filter(|_| !watch.outcome.is_settled()) {
+            let others = old.members.into_iter().chain([old.accepted]).filter(|known| !same_alert(known, &watch.accepted));
+            watch.members = others.collect();
+            watch.members.truncate(MAX_WATCH_MEMBERS);
+        }
+        self.watches.insert(watch.key.clone(), watch);
+    }
+
     fn close(&mut self, at: Timestamp, id: RecordId, outcome: Outcome, record: &Record) {
         for accounts in [&mut self.live, &mut self.shadow] {
             accounts.held.retain(|_, held| held.record != id);
@@ -271,7 +325,9 @@ impl Books {
             detail: record.detail.clone(),
             since,
             retry_after_ms,
+            members: Vec::new(),
+            joined_at: None,
         };
-        self.watches.insert(key, watch);
+        self.replace(watch);
     }
 }

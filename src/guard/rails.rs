@@ -1,5 +1,5 @@
 //! The guardrails, one function each, in the order of evaluation: pause, episode, cooldown, rate, budget, breaker, blast
-//! radius, blame, clock. (Opt-in is settled before: a container that is not opted in never becomes a target; mode is
+//! radius, blame, clock, evidence. (Opt-in is settled before: a container that is not opted in never becomes a target; mode is
 //! settled after, by the type of the permit.)
 //!
 //! Each prints its arithmetic whether it passes or not. A rail that cannot be evaluated refuses.
@@ -19,6 +19,9 @@ use crate::words;
 
 /// How far the wall clock may be behind the newest entry before it counts as having gone back.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// How old evidence may be when it is acted on: three answers at their longest usual time-out.
+const SHELF_LIFE: SignedDuration = SignedDuration::from_secs(15);
 
 /// The limits that hold for everything, beside each playbook's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,7 @@ pub enum Rail {
     MaxInFlight,
     Blame,
     Clock,
+    Evidence,
 }
 
 /// One rail's answer with its arithmetic.
@@ -103,6 +107,7 @@ impl Rail {
             Rail::MaxInFlight => "max_in_flight",
             Rail::Blame => "blame",
             Rail::Clock => "clock",
+            Rail::Evidence => "evidence",
         }
     }
 }
@@ -132,6 +137,7 @@ pub fn assess(books: &Books, request: &Request<'_>, now: Timestamp) -> Assessmen
     checks.extend(blast_radius(accounts, books, request));
     checks.push(blame(accounts, request, now));
     checks.push(clock(books, now));
+    checks.push(shelf_life(request, now));
     Assessment { checks, buckets, probe, recurred }
 }
 
@@ -317,20 +323,21 @@ fn blame(accounts: &Accounts, request: &Request<'_>, now: Timestamp) -> RailChec
         .ok()
         .and_then(|siblings| siblings.iter().find(|s| s.instance == target.instance))
         .and_then(|sibling| sibling.active_at);
-    let Some(active_at) = active_at else {
-        return pass(Rail::Blame, "no rule says since when the condition is active".to_owned());
-    };
-    let suspect = accounts
+    let recent = accounts
         .drains
         .values()
         .filter(|mark| mark.target.service == target.service && mark.target != *target)
-        .filter(|mark| now.duration_since(mark.at) <= blame.signed() && active_at > mark.at)
-        .max_by_key(|mark| mark.at);
+        .filter(|mark| now.duration_since(mark.at) <= blame.signed());
+    // Without a beginning of the condition every recent drain is a suspect.
+    let suspect = recent.filter(|mark| active_at.is_none_or(|active_at| active_at > mark.at)).max_by_key(|mark| mark.at);
     match suspect {
         None => pass(Rail::Blame, format!("not sick because of a drain of ours in the last {blame}")),
         Some(mark) => {
-            let after = words::roughly(active_at.duration_since(mark.at));
-            let detail = format!("the alert became active {after} after we drained {}, blame {blame}", mark.target);
+            let when = match active_at {
+                Some(active_at) => format!("the condition began {} after", words::roughly(active_at.duration_since(mark.at))),
+                None => "nobody knows whether the condition began before or after".to_owned(),
+            };
+            let detail = format!("{when} we drained {}, blame {blame}", mark.target);
             refuse(Rail::Blame, Reason::SickAfterAction, detail, Some(blame.signed() - now.duration_since(mark.at)))
         }
     }
@@ -344,6 +351,13 @@ fn clock(books: &Books, now: Timestamp) -> RailCheck {
         let detail = format!("the clock is {} behind the journal's newest entry", words::roughly(behind));
         refuse(Rail::Clock, Reason::ClockUnreliable, detail, Some(behind))
     }
+}
+
+/// What was seen long ago says nothing of now: a disk that stalls between the look and the intent must not act on it.
+fn shelf_life(request: &Request<'_>, now: Timestamp) -> RailCheck {
+    let age = now.duration_since(request.evidence.at);
+    let detail = format!("the evidence is {} old, must be younger than {}", words::roughly(age), words::roughly(SHELF_LIFE));
+    if age < SHELF_LIFE { pass(Rail::Evidence, detail) } else { refuse(Rail::Evidence, Reason::EvidenceStale, detail, None) }
 }
 
 fn pass(rail: Rail, detail: String) -> RailCheck {

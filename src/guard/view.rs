@@ -41,7 +41,8 @@ pub fn playbook(books: &Books, playbook: &Playbook, limits: &Limits, now: Timest
     });
     let room = (playbook.guards.blast_radius.max_in_flight as usize).saturating_sub(in_flight.len());
     let by_tokens = scopes.iter().map(|scope| tokens(scope).floor() as usize).min().unwrap_or(0);
-    let by_budget = playbook.guards.budget.iter().map(|b| (b.most as usize).saturating_sub(spent(b.per))).min().unwrap_or(usize::MAX);
+    let by_budget =
+        playbook.guards.budget.iter().map(|b| (b.most as usize).saturating_sub(spent(b.per))).min().unwrap_or(usize::MAX);
     let by_breaker = match gauge.state {
         BreakerState::Closed => usize::MAX,
         BreakerState::HalfOpen => 1,

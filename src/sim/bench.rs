@@ -80,7 +80,7 @@ impl Bench {
         let episodes = Episodes::new(context.clone());
         let telemetry = Arc::new(Telemetry::new("bench"));
         let tasks = vec![
-            tokio::spawn(keep_paging(context.clone(), "http://bench".to_owned(), telemetry)),
+            tokio::spawn(keep_paging(context.clone(), "http://bench".to_owned(), telemetry, context.shutdown.clone())),
             tokio::spawn(keep_reconciling(context.clone())),
         ];
         episodes.take_up();
@@ -100,8 +100,7 @@ impl Bench {
             None => self.context.journal.clone(),
         };
         tokio::time::sleep(gone_for).await;
-        let context =
-            Context { world: self.sim.world(), journal, shutdown: CancellationToken::new(), ..self.context.clone() };
+        let context = Context { world: self.sim.world(), journal, shutdown: CancellationToken::new(), ..self.context.clone() };
         Bench::process(self.sim, context).await
     }
 
@@ -215,7 +214,7 @@ impl Bench {
 
     fn order(&self, event: Event) {
         write_now(&self.context.journal, Draft::global(self.context.world.clock.now(), event));
-        self.episodes.look_at(None);
+        self.episodes.look_at(None, None);
     }
 }
 

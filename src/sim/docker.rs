@@ -66,11 +66,11 @@ impl State {
         let Some(replica) = self.replicas.iter().find(|replica| replica.id == *id) else {
             return (Duration::ZERO, Call::Failed(format!("404: no such container {id}")));
         };
-        let (name, stops_in) = (replica.name.clone(), replica.stops_in);
+        let (name, stops_in, drained) = (replica.name.clone(), replica.stops_in, replica.drained_since.is_some());
         if fault != RestartFault::SilentUndone {
             let due = self.now.saturating_add(SignedDuration::try_from(stops_in).unwrap_or(SignedDuration::MAX));
             self.engine.pending.push((due.unwrap_or(Timestamp::MAX), id.clone()));
-            self.effect(What::Restart { container: id.clone(), name });
+            self.effect(What::Restart { container: id.clone(), name, drained });
         }
         match fault {
             RestartFault::None if stops_in <= within => (stops_in, Call::Done),
@@ -100,7 +100,8 @@ impl Engine for Ports {
         let answer = self.sim.with(|state| {
             state.engine.check()?;
             let replica = state.replicas.iter().find(|replica| replica.id == *id);
-            let replica = replica.ok_or_else(|| Unanswered::new(Reason::ContainerMissing, format!("404: no such container {id}")))?;
+            let replica =
+                replica.ok_or_else(|| Unanswered::new(Reason::ContainerMissing, format!("404: no such container {id}")))?;
             container(replica, state.now)
         });
         self.leave(Point::Inspect).await;
@@ -144,7 +145,8 @@ fn labels(replica: &Replica) -> BTreeMap<String, String> {
 }
 
 fn summary(replica: &Replica) -> Answer<ContainerSummary> {
-    let name = replica.name.parse().map_err(|_| Unanswered::new(Reason::ContainerMissing, "a name that Docker would not take"))?;
+    let name =
+        replica.name.parse().map_err(|_| Unanswered::new(Reason::ContainerMissing, "a name that Docker would not take"))?;
     Ok(ContainerSummary { id: replica.id.clone(), name, labels: labels(replica), network_mode: "shop".to_owned() })
 }
 

@@ -137,11 +137,8 @@ impl Prometheus {
     fn seen(&mut self, replica: &Replica) -> &mut Seen {
         let known = self.targets.iter().position(|seen| seen.instance == replica.instance);
         let at = known.unwrap_or_else(|| {
-            let labels = LabelSet::from([
-                ("instance", replica.instance.as_str()),
-                ("job", "shop"),
-                ("service", replica.service.as_str()),
-            ]);
+            let labels =
+                LabelSet::from([("instance", replica.instance.as_str()), ("job", "shop"), ("service", replica.service.as_str())]);
             self.targets.push(Seen { labels, instance: replica.instance.clone(), scrapes: VecDeque::new() });
             self.targets.len() - 1
         });
@@ -165,7 +162,9 @@ impl Prometheus {
     /// The alerts that fire now, as Alertmanager would deliver them.
     pub fn firing(&self) -> Vec<Alert> {
         let firing = self.active.iter().filter(|(_, active)| active.state == RuleAlertState::Firing);
-        firing.filter_map(|((rule, instance), active)| self.alert(&self.rules[*rule].name, instance, Some(active.since))).collect()
+        firing
+            .filter_map(|((rule, instance), active)| self.alert(&self.rules[*rule].name, instance, Some(active.since)))
+            .collect()
     }
 
     /// One alert as Alertmanager would deliver it, whether it fires or not; none for a target that was never scraped.

@@ -197,6 +197,6 @@ impl Sim {
     /// As [`Sim::leak`], and a restart does not help: every process after it starts with as many.
     pub fn leak_for_ever(&self, name: &str) {
         self.leak(name);
-        self.replica(name, |replica, _| replica.habit = Habit { level: 600.0, per_second: 0.1, ..Habit::default() });
+        self.replica(name, |replica, _| replica.habit = Habit { level: 600.0, per_second: 0.002, ..Habit::default() });
     }
 }

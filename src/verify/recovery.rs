@@ -14,6 +14,7 @@ use crate::detect::confirm::{one_value, sample_time, target_labels};
 use crate::edge::promql::{self, Template};
 use crate::pipeline::Context;
 use crate::reason::Reason;
+use crate::target::Target;
 use crate::verify::{Judgement, Look, Verdict};
 use crate::words;
 use crate::world::{Answer, Unanswered};
@@ -26,9 +27,9 @@ const START_SLACK: SignedDuration = SignedDuration::from_secs(2);
 const MAX_LOOKS: usize = 50;
 
 /// Looks until there is a verdict. Never fails: what cannot be seen is `Unknown`.
-pub async fn verify(context: &Context, playbook: &Playbook, labels: &LabelSet, acted: &Acted) -> Judgement {
+pub async fn verify(context: &Context, labels: &LabelSet, acted: &Acted) -> Judgement {
     let spec = &acted.plan.recovery;
-    let named = target_labels(playbook, &acted.plan.target, labels);
+    let named = target_labels(&acted.plan.replica_label, &acted.plan.target, labels);
     let mut looks: Vec<Look> = Vec::new();
     context.world.clock.sleep(spec.settle.get()).await;
     let begun = context.world.clock.now();
@@ -48,6 +49,14 @@ pub async fn verify(context: &Context, playbook: &Playbook, labels: &LabelSet, a
         }
         context.world.clock.sleep(ASK_EVERY).await;
     }
+}
+
+/// Whether the recovery query is below its threshold now. The caller has made sure that its inputs are fresh.
+pub async fn below_now(context: &Context, playbook: &Playbook, target: &Target, labels: &LabelSet, now: Timestamp) -> bool {
+    let spec = &playbook.recovered;
+    let named = target_labels(&playbook.replica_label, target, labels);
+    let Ok(query) = Template::parse(&spec.query).and_then(|template| template.bind(&named)) else { return false };
+    one_value(&*context.world.metrics, "the recovery query", &query, now).await.is_ok_and(|value| value < spec.below)
 }
 
 async fn look(context: &Context, acted: &Acted, named: &[(&str, &str)], seen: Option<Timestamp>, now: Timestamp) -> Look {
@@ -93,7 +102,9 @@ async fn started_after(context: &Context, acted: &Acted, named: &[(&str, &str)],
             .map_err(|error| Unanswered::new(Reason::PrometheusMalformed, format!("{METRIC} is {}: {error}", one.value)))?,
         _ => {
             let container = context.world.engine.inspect(&acted.plan.container).await?;
-            container.started_at.ok_or_else(|| Unanswered::new(Reason::DockerUnavailable, "the Engine does not say when the container started"))?
+            container
+                .started_at
+                .ok_or_else(|| Unanswered::new(Reason::DockerUnavailable, "the Engine does not say when the container started"))?
         }
     };
     if started.duration_since(acted.acted_at) >= -START_SLACK {
@@ -148,7 +159,13 @@ mod tests {
     use super::*;
 
     fn looks(values: &[f64]) -> Vec<Look> {
-        let look = |value: &f64| Look { at: Timestamp::UNIX_EPOCH, value: Some(*value), sample_at: None, counted: true, detail: String::new() };
+        let look = |value: &f64| Look {
+            at: Timestamp::UNIX_EPOCH,
+            value: Some(*value),
+            sample_at: None,
+            counted: true,
+            detail: String::new(),
+        };
         values.iter().map(look).collect()
     }
 

@@ -239,6 +239,21 @@ async fn a_container_without_health_check_or_start_says_so() {
     assert_eq!((container.health, container.started_at, container.health_log.len()), (Health::None, None, 0));
 }
 
+/// Two environments on one Engine have replicas of the same names. The other one's are none of ours, but stay in the list:
+/// what lives in our containers' network goes down with them, whoever it belongs to.
+#[tokio::test]
+async fn a_container_of_another_environment_is_no_replica() {
+    let labels = |project: &str| format!(r#"{{"remediator.enable":"true","remediator.service":"s","project":"{project}"}}"#);
+    let full = format!("\"{}\"", id());
+    let ours = listed(&full, r#"["/ours"]"#, &labels("shop"), r#""lab""#);
+    let theirs = listed(&full, r#"["/theirs"]"#, &labels("shop-2"), r#""lab""#);
+    let (_fake, docker) = engine(LONG, Act::Say(http(200, &format!("[{ours},{theirs}]")))).await;
+    let docker = docker.only(vec![("project".to_owned(), "shop".to_owned())]);
+    let containers = docker.containers().await.expect("both can be read");
+    let labels = containers.iter().map(|c| (c.name.as_str(), c.labels.len())).collect::<Vec<_>>();
+    assert_eq!(labels, [("ours", 3), ("theirs", 1)]);
+}
+
 #[tokio::test]
 async fn a_listed_container_is_left_out_only_if_it_cannot_concern_us() {
     let good = listed(&format!("\"{}\"", id()), r#"["/other/alias","/inv-1"]"#, r#"{"remediator.enable":"true"}"#, r#""lab""#);

@@ -112,6 +112,7 @@ fn lines(event: &Event) -> Vec<(&'static str, String)> {
             let style = if outcome.is_settled() { GREEN } else { RED };
             vec![(style, format!("{outcome}, {reason}")), ("", detail.clone())]
         }
+        Event::Joined { accepted } => plain(format!("{} was delivered", accepted.alert.labels.alertname())),
         Event::WatchEnded { detail, .. } => plain(detail.clone()),
         Event::Readmitted { server, detail } => plain(format!("{server}: {detail}")),
         Event::Paused { pause } => plain(words::paused(pause)),

@@ -12,6 +12,7 @@ pub struct Typed {
     pub playbook: At<String>,
     #[serde(rename = "match")]
     pub matchers: Option<At<Vec<At<String>>>>,
+    pub every: Option<At<String>>,
     pub target: Option<TargetTyped>,
     pub confirm: Option<At<ConfirmTyped>>,
     #[serde(default)]

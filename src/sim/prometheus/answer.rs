@@ -80,11 +80,16 @@ impl Prometheus {
             interval_seconds: self.every.as_secs_f64(),
             last_evaluation,
             health: "ok".to_owned(),
-            alerts: self.active.iter().filter(|((of, _), _)| *of == number).filter_map(|((_, instance), active)| {
-                let mut labels = self.targets.iter().find(|seen| seen.instance == *instance)?.labels.clone();
-                labels.0.insert("alertname".to_owned(), rule.name.clone());
-                Some(RuleAlert { labels, state: active.state, active_at: Some(active.since) })
-            }).collect(),
+            alerts: self
+                .active
+                .iter()
+                .filter(|((of, _), _)| *of == number)
+                .filter_map(|((_, instance), active)| {
+                    let mut labels = self.targets.iter().find(|seen| seen.instance == *instance)?.labels.clone();
+                    labels.0.insert("alertname".to_owned(), rule.name.clone());
+                    Some(RuleAlert { labels, state: active.state, active_at: Some(active.since) })
+                })
+                .collect(),
         };
         self.rules.iter().enumerate().map(rule).collect()
     }
@@ -126,7 +131,9 @@ impl Ports {
                 Err(Unanswered::new(Reason::PrometheusTimeout, format!("no answer within {}s", TIMEOUT.as_secs())))
             }
             Trouble::Warnings => Err(Unanswered::new(Reason::PrometheusWarnings, "warnings: one store did not answer")),
-            Trouble::None | Trouble::Nan | Trouble::Frozen | Trouble::NoTargets => self.sim.with(|state| answer(&state.prometheus)),
+            Trouble::None | Trouble::Nan | Trouble::Frozen | Trouble::NoTargets => {
+                self.sim.with(|state| answer(&state.prometheus))
+            }
         };
         self.leave(point).await;
         answer

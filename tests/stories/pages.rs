@@ -1,0 +1,92 @@
+//! Act or page, never silently; and a page is one per episode and reason, and ends when it is over.
+
+use remediator::decide::playbook::Mode;
+use remediator::event::PauseScope;
+use remediator::reason::{Outcome, Reason};
+
+use crate::kit::*;
+
+/// Shadow mode: nothing touched, one record, one page, and nothing flaps over an hour.
+#[tokio::test(start_paused = true)]
+async fn shadow_only_says_what_it_would_do() {
+    let mut playbook = playbook();
+    playbook.mode = Mode::Shadow;
+    let bench = bench_with(playbook).await;
+    // Slow enough to leak on for the whole hour.
+    bench.sim.replica(TWO, |replica, now| replica.leaks(now, 600.0, 0.1));
+    firing(&bench, &[TWO]).await;
+    bench.run_with_feed(hours(1), mins(1)).await;
+    untouched(&bench);
+    assert_eq!(bench.records().len(), 1, "{:#?}", told(&bench.records()));
+    let record = &bench.records()[0];
+    is(record, Outcome::Shadow, Reason::WouldRemediate);
+    assert!(record.detail.contains("would have drained inventory/inventory-2"), "{}", record.detail);
+    assert_eq!(up(&bench), ["would_remediate"]);
+    assert_eq!(bench.sim.with(|state| state.distinct_pages().len()), 1);
+    assert!(bench.context.journal.read(|state| state.books.live.attempts.is_empty()), "shadow spends nothing of live's");
+    // Once somebody has restarted it by hand the page ends.
+    bench.sim.replica(TWO, |replica, now| replica.restart(now));
+    bench.run_for(mins(30)).await;
+    assert!(up(&bench).is_empty(), "{:?}", up(&bench));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_ends_when_its_target_recovers() {
+    let bench = bench().await;
+    bench.pause(PauseScope::All);
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    bench.run_for(mins(3)).await;
+    assert_eq!(up(&bench), ["paused"]);
+    let page = bench.pages().pop().expect("a page");
+    assert_eq!(page.labels.get("instance"), Some("10.0.0.2:8080"));
+    assert!(page.annotations.get("record").is_some_and(|link| link.starts_with("http://bench/audit/")), "{page:?}");
+    assert!(page.annotations.get("commands").is_some_and(|text| text.contains("docker restart inventory-2")), "{page:?}");
+    bench.resume(PauseScope::All);
+    bench.run_for(secs(1)).await;
+    is(&finished(&bench).await, Outcome::Recovered, Reason::RecoveryConfirmed);
+    bench.run_for(secs(5)).await;
+    assert!(up(&bench).is_empty(), "{:?}", up(&bench));
+    assert_eq!(bench.sim.with(|state| state.distinct_pages().len()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_page_for_an_episode_and_its_reason() {
+    let bench = bench().await;
+    bench.pause(PauseScope::All);
+    leaking(&bench, &[TWO]).await;
+    bench.run_with_feed(mins(8), secs(20)).await;
+    assert_eq!(bench.sim.with(|state| state.distinct_pages().len()), 1);
+    assert_eq!(bench.records().len(), 1, "{:#?}", told(&bench.records()));
+    let starts: std::collections::BTreeSet<_> = bench.sim.with(|s| s.pager.sent.iter().map(|(_, page)| page.starts_at).collect());
+    assert_eq!(starts.len(), 1, "the page does not look new each time it is sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_nobody_took_is_sent_until_somebody_does() {
+    let bench = bench().await;
+    bench.pause(PauseScope::All);
+    leaking(&bench, &[TWO]).await;
+    bench
+        .sim
+        .at(remediator::sim::When::Before, remediator::sim::Point::Raise, 1, |sim| sim.with(|state| state.pager.down = true));
+    deliver(&bench).await;
+    bench.run_for(mins(2)).await;
+    assert!(up(&bench).is_empty());
+    bench.sim.with(|state| state.pager.down = false);
+    bench.run_for(secs(10)).await;
+    assert_eq!(up(&bench), ["paused"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_outlive_a_crash() {
+    let bench = bench().await;
+    bench.pause(PauseScope::All);
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    bench.run_for(mins(1)).await;
+    let bench = bench.crash_and_restart(None, mins(10)).await.expect("starts again");
+    bench.run_for(secs(10)).await;
+    assert_eq!(up(&bench), ["paused"]);
+    assert_eq!(bench.records().len(), 1, "{:#?}", told(&bench.records()));
+}
