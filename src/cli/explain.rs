@@ -17,6 +17,8 @@ use crate::detect::confirm::{Question, confirm};
 use crate::detect::payload;
 use crate::detect::{by_hand, target_of};
 use crate::edge::clock::SystemClock;
+use crate::guard::ledger::Books;
+use crate::guard::rails::{Limits, RailCheck, Request, assess};
 use crate::world::{Clock as _, World};
 
 #[derive(clap::Args, Debug)]
@@ -53,15 +55,17 @@ pub async fn explain(args: ExplainArgs) -> anyhow::Result<Exit> {
     };
     let now: Timestamp = if args.evidence.is_some() { evidence_time(&evidence) } else { SystemClock.now() };
     let explained = decide(playbook, &evidence, now);
+    let limits = Limits { fleet: config.settings.limits.fleet, group: config.settings.limits.group };
+    let guards = guards(playbook, &limits, &evidence, &explained, now);
     if args.json {
         println!(
             "{}",
             serde_json::to_string_pretty(
-                &serde_json::json!({ "playbook": playbook.name, "explained": explained, "evidence": evidence })
+                &serde_json::json!({ "playbook": playbook.name, "explained": explained, "guards": guards, "evidence": evidence })
             )?
         );
     } else {
-        print(playbook, &evidence, &explained);
+        print(playbook, &evidence, &explained, &guards);
     }
     Ok(if matches!(explained.decision, Decision::Remediate { .. }) { Exit::Fine } else { Exit::No })
 }
@@ -78,7 +82,13 @@ async fn ask(world: &World, playbook: &Playbook, siblings: &[Playbook], alert: A
     Ok(confirm(world, question, world.clock.now()).await)
 }
 
-fn print(playbook: &Playbook, evidence: &Evidence, explained: &Explained) {
+/// What the rails would say to a remediator that has done nothing yet: the blast radius is real, the counters are empty.
+fn guards(playbook: &Playbook, limits: &Limits, evidence: &Evidence, explained: &Explained, now: Timestamp) -> Vec<RailCheck> {
+    let Decision::Remediate { plan } = &explained.decision else { return Vec::new() };
+    assess(&Books::default(), &Request { playbook, limits, evidence, plan }, now).checks
+}
+
+fn print(playbook: &Playbook, evidence: &Evidence, explained: &Explained, guards: &[RailCheck]) {
     println!("{} on {} (playbook {}, {})", evidence.labels.alertname(), evidence.target, playbook.name, playbook.mode.word());
     for check in &explained.checks {
         let mark = if check.ok { "ok " } else { "NO " };
@@ -98,7 +108,11 @@ fn print(playbook: &Playbook, evidence: &Evidence, explained: &Explained) {
                 plan.grace_seconds,
                 plan.healthy_within
             );
-            println!("  the guardrails are asked at the moment of acting; `remediator serve` shows them at GET /guards");
+            println!("guardrails, for a remediator that has done nothing yet (GET /guards has the running one's counters):");
+            for check in guards {
+                let mark = if check.refusal.is_none() { "ok " } else { "NO " };
+                println!("  {mark} {:<13} {}", check.rail.word(), check.detail);
+            }
         }
         Decision::Escalate { finding } => {
             println!("decision: page ({}, {}): {}", finding.outcome, finding.reason, finding.detail)

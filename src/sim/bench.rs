@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::act::recover::reconcile;
 use crate::alert::{Alert, AlertGroup, AlertStatus};
@@ -18,7 +19,7 @@ use crate::audit::journal::Journal;
 use crate::audit::query::Filter;
 use crate::audit::{JournalError, Told};
 use crate::decide::playbook::{Playbook, Rate};
-use crate::detect::take_in;
+use crate::detect::{poll, take_in};
 use crate::episodes::Episodes;
 use crate::event::{Draft, Event, Pause, PauseScope, Record};
 use crate::guard::rails::Limits;
@@ -84,6 +85,7 @@ impl Bench {
             tokio::spawn(keep_reconciling(context.clone())),
         ];
         episodes.take_up();
+        poll::start(&context, &episodes, &TaskTracker::new());
         Ok(Bench { sim, context, episodes, tasks })
     }
 

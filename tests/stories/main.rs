@@ -16,5 +16,6 @@ mod deliveries;
 mod kit;
 mod observer;
 mod pages;
+mod poll;
 mod radius;
 mod verdicts;
