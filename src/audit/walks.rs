@@ -77,7 +77,7 @@ fn decision(target: &Target, at: Timestamp) -> Event {
 
 fn plan(target: &Target, at: Timestamp) -> serde_json::Value {
     json!({
-        "target": target, "container": "a".repeat(64), "started_at": at, "server": server(target), "logs": 100,
+        "target": target, "replica_label": "instance", "container": "a".repeat(64), "started_at": at, "server": server(target), "logs": 100,
         "evidence_required": true, "drain": { "within": "30s", "on_timeout": "abort" }, "grace_seconds": 10,
         "healthy_within": "60s", "deadline": "2m10s",
         "recovery": { "query": "q{$target}", "below": 0.3, "settle": "10s", "looks": 3, "within": "2m" },

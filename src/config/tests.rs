@@ -251,7 +251,7 @@ fn bad_playbooks_are_refused_in_so_many_words() {
             "target:",
             "colour: red\ntarget:",
             &[
-                "playbooks/x.yml:3:1: unknown field `colour`. Known here: playbook, match, target, confirm, evidence, steps, recovered, guards, mode.",
+                "playbooks/x.yml:3:1: unknown field `colour`. Known here: playbook, match, every, target, confirm, evidence, steps, recovered, guards, mode.",
             ][..],
         ),
         (
@@ -407,6 +407,18 @@ fn bad_playbooks_are_refused_in_so_many_words() {
             &["playbooks/x.yml:21:24: breaker.failures is 0, so the breaker would never close. Write 1 or more."],
         ),
         (
+            "failures: 3",
+            "failures: 65",
+            &["playbooks/x.yml:21:24: breaker.failures is 65, and 64 runs are remembered. Write a small number, such as 3."],
+        ),
+        (
+            "playbook: inventory-fd-leak",
+            "playbook: inventory-fd-leak\nevery: 60s",
+            &[
+                "playbooks/x.yml:2:8: a playbook with `every` has no alert whose rule could be asked. Write confirm: { query, above } (or below).",
+            ],
+        ),
+        (
             "67%, max_in_flight: 1",
             "101%, max_in_flight: 0",
             &[
@@ -429,7 +441,7 @@ fn what_is_missing_is_told_at_once() {
     assert_eq!(
         refusals(SETTINGS, &[("x.yml", "playbook: a\n")]),
         [
-            "playbooks/x.yml:1:11: `match` is missing. Say which alerts it is for.",
+            "playbooks/x.yml:1:11: `match` is missing. Say which alerts it is for, or with `every` how often to look.",
             "playbooks/x.yml:1:11: `target` is missing. Say which service it is for.",
             "playbooks/x.yml:1:11: `confirm` is missing. Write at least confirm: { inputs: [the metrics that the rule reads] }.",
             "playbooks/x.yml:1:11: `steps` is missing. Write drain, restart, healthy, readmit, in this order.",
