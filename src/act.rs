@@ -54,7 +54,13 @@ pub async fn carry_out(context: &Context, scribe: &mut Scribe, permit: Permit<Li
         true => steps.readmit().await,
         false => Ok(()),
     };
-    let acted_at = restarted?;
-    readmitted?;
+    // A server that stays drained is the more urgent news; the first reason is told beside it.
+    let acted_at = match (restarted, readmitted) {
+        (Ok(acted_at), Ok(())) => acted_at,
+        (Err(first), Err(last)) => {
+            return Err(Ending { detail: format!("{}; before that {}: {}", last.detail, first.reason, first.detail), ..last });
+        }
+        (Err(ending), Ok(())) | (Ok(_), Err(ending)) => return Err(ending),
+    };
     Ok(Acted { plan: permit.plan().clone(), acted_at })
 }

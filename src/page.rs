@@ -76,7 +76,10 @@ async fn send(context: &Context, external_url: &str, up: &mut Up) -> bool {
         (unsettled.cloned().collect::<Vec<_>>(), state.head.hash.clone())
     });
     for watch in watches {
-        let page = page(context, external_url, &watch, &head, ends_at).await;
+        let page = match still(up, external_url, &watch) {
+            Some(page) => renewed(page, &head, ends_at),
+            None => page(context, external_url, &watch, &head, ends_at).await,
+        };
         wanted.insert(page.labels.clone(), page);
     }
     if let Some(why) = context.journal.trouble() {
@@ -101,6 +104,24 @@ async fn send(context: &Context, external_url: &str, up: &mut Up) -> bool {
             false
         }
     }
+}
+
+/// The page that is up for this very record. Reading the record and its history again would cost the same for each page
+/// at each change of the journal, and say the same.
+fn still<'a>(up: &'a Up, external_url: &str, watch: &Watch) -> Option<&'a PageAlert> {
+    let page = up.get(&labels(watch))?;
+    let same = page.annotations.get("record") == Some(link(external_url, watch).as_str()) && page.starts_at == watch.since;
+    same.then_some(page)
+}
+
+fn renewed(page: &PageAlert, head: &str, ends_at: Timestamp) -> PageAlert {
+    let mut page = PageAlert { ends_at, ..page.clone() };
+    page.annotations.0.insert("journal_head".to_owned(), head.to_owned());
+    page
+}
+
+fn link(external_url: &str, watch: &Watch) -> String {
+    format!("{}/audit/{}", external_url.trim_end_matches('/'), watch.record)
 }
 
 async fn page(context: &Context, external_url: &str, watch: &Watch, head: &str, ends_at: Timestamp) -> PageAlert {
@@ -144,7 +165,7 @@ fn annotations(external_url: &str, watch: &Watch, record: Option<&Record>, histo
     LabelSet::from([
         ("summary", words::page_summary(watch).as_str()),
         ("description", watch.detail.as_str()),
-        ("record", format!("{}/audit/{}", external_url.trim_end_matches('/'), watch.record).as_str()),
+        ("record", link(external_url, watch).as_str()),
         ("history", words::history(history).as_str()),
         ("commands", words::manual_commands(watch, record).as_str()),
         ("runbook_url", words::runbook_url(watch.reason).as_str()),

@@ -141,9 +141,8 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
         // It would act, unless shadow has just said so.
         None if watch.outcome == Outcome::Shadow => Asked::Same,
         None => Asked::Changed,
-        Some(answer) if answer.outcome == watch.outcome && answer.reason == watch.reason => {
-            over_or_same(context, watch, evidence, now)
-        }
+        // A pause that broke the run off and a pause that refuses the next one are the same news.
+        Some(answer) if answer.reason == watch.reason => over_or_same(context, watch, evidence, now),
         Some(answer) if only_waits(answer) || crate::pipeline::unclear(&evidence.reading) => {
             over_or_same(context, watch, evidence, now)
         }

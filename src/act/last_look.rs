@@ -7,6 +7,7 @@ use crate::guard::permit::{Live, Permit};
 use crate::pipeline::{Context, Ending};
 use crate::reason::{Outcome, Reason};
 use crate::words;
+use crate::world::Server;
 
 /// # Errors
 /// `interrupted`, with the reason: nothing has been touched yet.
@@ -23,6 +24,7 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>) -> Result<()
     if server.drained {
         return Err(Ending::interrupted(Reason::ServerDrained, format!("somebody else drained {}", plan.server)));
     }
+    enough_left(plan, &servers)?;
     identity(context, plan).await?;
     leave(context, permit)
 }
@@ -37,6 +39,7 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>) -> Result<
         let detail = format!("{} is no longer drained; a reload of the balancer forgets it", plan.server);
         return Err(Ending::interrupted(Reason::DrainLost, detail));
     }
+    enough_left(plan, &servers)?;
     identity(context, plan).await?;
     // Last of all, because it costs nothing and a person's word counts most.
     leave(context, permit)
@@ -67,6 +70,16 @@ fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
         return Err(Ending::interrupted(Reason::ModeChanged, "the playbook is no longer live"));
     }
     Ok(())
+}
+
+/// A sibling may have died while we drained: then this one is needed, leak or no leak.
+fn enough_left(plan: &Plan, servers: &[Server]) -> Result<(), Ending> {
+    let serving = servers.iter().filter(|server| plan.others.contains(&server.path) && server.serving()).count();
+    if serving >= plan.min_healthy as usize {
+        return Ok(());
+    }
+    let detail = format!("healthy without this one {serving} now, must be at least {}", plan.min_healthy);
+    Err(Ending::interrupted(Reason::MinHealthy, detail))
 }
 
 /// The container is still the one the permit was given for.

@@ -49,6 +49,11 @@ pub struct Plan {
     /// The container's start when the plan was made; another start means another process, and the plan is void.
     pub started_at: Timestamp,
     pub server: ServerPath,
+    /// The other replicas' servers, and how many of them must be serving at each last look.
+    #[serde(default)]
+    pub others: Vec<ServerPath>,
+    #[serde(default)]
+    pub min_healthy: u32,
     pub logs: u32,
     pub evidence_required: bool,
     pub drain: DrainSpec,
@@ -216,6 +221,12 @@ fn server(replica: &crate::target::Replica) -> Check {
     }
 }
 
+/// The other replicas' servers; none when nobody could count them, and then no guardrail lets the plan through.
+fn others(evidence: &Evidence) -> Vec<ServerPath> {
+    let siblings = evidence.siblings.iter().flatten().filter(|sibling| sibling.instance != evidence.target.instance);
+    siblings.filter_map(|sibling| sibling.server.clone()).collect()
+}
+
 fn plan(playbook: &Playbook, evidence: &Evidence) -> Result<Plan, Unanswered> {
     let replica = evidence.replica.as_ref().map_err(|why| Unanswered::new(Reason::ContainerMissing, why.to_string()))?;
     let started_at = replica
@@ -228,6 +239,8 @@ fn plan(playbook: &Playbook, evidence: &Evidence) -> Result<Plan, Unanswered> {
         container: replica.container.id.clone(),
         started_at,
         server: replica.server.path.clone(),
+        others: others(evidence),
+        min_healthy: playbook.guards.blast_radius.min_healthy,
         logs: playbook.evidence.logs,
         evidence_required: playbook.evidence.required,
         drain: playbook.drain,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::LabelSet;
-use crate::target::{Instance, Replica, Target, Unmatched};
+use crate::target::{Instance, Replica, ServerPath, Target, Unmatched};
 use crate::world::{Answer, Silence};
 
 /// The answer to "is it true, right now, here?".
@@ -23,6 +23,9 @@ pub enum Reading {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sibling {
     pub instance: Instance,
+    /// Its server at the balancer, as its container is labelled; none when it is not, or not known there.
+    #[serde(default)]
+    pub server: Option<ServerPath>,
     /// UP at the balancer and neither drained nor in maintenance.
     pub serving: bool,
     /// What the balancer says of it, in its own words, or why it could not say.

@@ -404,6 +404,7 @@ fn siblings(
             active_at = question.accepted.alert.starts_at.filter(|_| matches!(question.playbook.confirm, Confirm::Query { .. }));
         }
         Ok(Sibling {
+            server: server.map(|server| server.path.clone()),
             serving: server.is_some_and(Server::serving),
             state: server.map_or_else(|| "unknown at the balancer".to_owned(), crate::words::server_word),
             // What nobody can see cannot be called healthy.

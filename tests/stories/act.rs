@@ -93,6 +93,21 @@ async fn a_reload_while_the_server_empties_is_noticed() {
     all_serve(&bench);
 }
 
+/// `min_healthy` was fine at admission; then a sibling goes while ours is drained. Ours is needed, leak or no leak.
+#[tokio::test(start_paused = true)]
+async fn a_sibling_that_goes_while_we_drain_stops_the_restart() {
+    let bench = bench().await;
+    bench.sim.at(When::After, Point::Drain, 1, |sim| {
+        sim.replica(ONE, |replica, _| replica.maintenance = true);
+    });
+    let record = one_run(&bench).await;
+    is(&record, Outcome::Interrupted, Reason::MinHealthy);
+    assert!(record.detail.contains("healthy without this one 1 now, must be at least 2"), "{}", record.detail);
+    assert!(restarts(&bench).is_empty());
+    let drained = bench.context.journal.read(|state| state.books.drained.len());
+    assert_eq!(drained, 0, "readmitted");
+}
+
 fn pause_now(bench: &Bench) -> impl FnOnce(&remediator::sim::Sim) + Send + 'static {
     let (journal, clock) = (bench.context.journal.clone(), bench.context.world.clock.clone());
     move |_| {

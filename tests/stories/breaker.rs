@@ -100,7 +100,9 @@ async fn nvsentinel_1852() {
         state.balancer.refuses_ready = true;
     });
     let record = one_run(&bench).await;
-    is(&record, Outcome::ActionFailed, Reason::RestartFailed);
+    // The server that stays drained is the more urgent news.
+    is(&record, Outcome::ActionFailed, Reason::ReadmitFailed);
+    assert!(record.detail.contains("restart_failed"), "{}", record.detail);
     bench.pause(PauseScope::All);
     assert!(matches!(breaker(&bench), BreakerState::Open { .. }));
     bench.run_for(mins(1)).await;

@@ -64,6 +64,7 @@ fn evidence(replica: Replica) -> Evidence {
     let target = replica.target.clone();
     let sibling = |number: u8| Sibling {
         instance: format!("10.0.0.{number}:8080").parse().expect("an instance"),
+        server: None,
         serving: true,
         state: "up".to_owned(),
         sick: false,
