@@ -72,6 +72,8 @@ pub async fn ask_again(context: &Context, watch: &Watch) -> bool {
 async fn ask<'a>(context: &Context, watch: &'a Watch, now: Timestamp) -> (Asked, &'a Accepted) {
     let mut asked = match fresh_answer(context, &watch.accepted).await {
         Some((_, Some(answer))) if remedied(watch) && !proven(context, watch, &answer, now).await => Asked::Same,
+        // A rule that lags behind fires on although the replica is well: its cure is not to be repeated.
+        Some((evidence, _)) if watch.outcome == Outcome::Recovered && lags(context, watch, &evidence, now).await => Asked::Same,
         // Nothing else is news while it stands drained in our name; the reconciler goes on trying.
         Some(_) if left_drained(context, watch) => Asked::Same,
         Some((evidence, answer)) => compare(context, watch, &evidence, answer.as_ref(), now),
@@ -151,6 +153,14 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
         }
         Some(_) => Asked::Changed,
     }
+}
+
+/// The rule fires for a replica that its own recovery query calls well.
+async fn lags(context: &Context, watch: &Watch, evidence: &Evidence, now: Timestamp) -> bool {
+    let playbook = watch.accepted.playbook.as_ref().and_then(|name| context.playbook(name));
+    let (Some(playbook), Some(target)) = (playbook, &watch.accepted.target) else { return false };
+    let firing = matches!(evidence.reading, Reading::Firing { .. });
+    firing && below_now(context, &playbook, target, &watch.accepted.alert.labels, now).await
 }
 
 /// The container was restarted, and nothing has proven yet that it helped.

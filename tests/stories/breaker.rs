@@ -53,6 +53,22 @@ async fn ten_minute_cure() {
     assert_eq!(up(&bench), ["breaker_open"]);
 }
 
+/// A rule that fires on for a replica that the recovery query calls well is no reason to repeat the cure.
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_lags_repeats_no_cure() {
+    let mut playbook = playbook();
+    playbook.recovered.below = 0.9;
+    let bench = bench_with(playbook).await;
+    bench.sim.leak_again(TWO, mins(10));
+    firing(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    is(&finished(&bench).await, Outcome::Recovered, Reason::RecoveryConfirmed);
+    // Long after cooldown and start grace the rule fires again, at half the threshold of the recovery query.
+    firing(&bench, &[TWO]).await;
+    bench.run_for(mins(2)).await;
+    assert_eq!(restarts(&bench), [TWO], "{:#?}", told(&bench.records()));
+}
+
 /// After a day open with 1,000 old events, only what is true now is acted on, one probe first.
 #[tokio::test(start_paused = true)]
 async fn nvsentinel_450() {

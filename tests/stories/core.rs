@@ -268,3 +268,40 @@ fn the_shipped_limits_are_what_the_stories_assume() {
     assert_eq!((guards.rate.burst, guards.cooldown.get()), (3, Duration::from_secs(300)));
     assert_eq!(guards.blast_radius.min_healthy, 2);
 }
+
+/// `remediator explain` says the decision, its arithmetic, and what would have had to differ.
+#[test]
+fn explain_tells_why_and_what_would_change_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
+    let playbooks = concat!(env!("CARGO_MANIFEST_DIR"), "/playbooks/inventory-fd-leak.yml");
+    write(
+        "remediator.yml",
+        &format!(
+            "state_dir: state\nplaybooks: [{playbooks}]\nprometheus: {{ url: http://127.0.0.1:1 }}\n\
+             alertmanager: {{ urls: [http://127.0.0.1:1] }}\nhaproxy: {{ address: unix:///nowhere }}\n\
+             docker: {{ read: unix:///nowhere, restart: unix:///nowhere }}\n"
+        ),
+    );
+    write("alert.json", r#"{"alerts":[{"labels":{"alertname":"FdLeakFast","service":"inventory","instance":"10.0.0.2:8080"}}]}"#);
+    let explain = |evidence: &Evidence| {
+        write("evidence.json", &serde_json::to_string(evidence).expect("evidence"));
+        let file = |name: &str| dir.path().join(name).into_os_string();
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_remediator"))
+            .args(["explain".into(), "--config".into(), file("remediator.yml"), "--alert".into(), file("alert.json")])
+            .args(["--evidence".into(), file("evidence.json")])
+            .output()
+            .expect("it runs");
+        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr))
+    };
+    let mut evidence = evidence(well(at(-3600)));
+    let (code, told) = explain(&evidence);
+    assert_eq!(code, Some(0), "{told}");
+    for part in ["decision: restart inventory/", "must be at least 2m", "healthy after this restart 2, must be at least 2"] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    evidence.silences = Ok(vec![silence()]);
+    let (code, told) = explain(&evidence);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("would act if the silence were expired") && told.contains("refused, silenced"), "{told}");
+}
