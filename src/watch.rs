@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::decide::decision::decide;
 use crate::decide::evidence::{Evidence, NoReplica, Reading};
+use crate::decide::playbook::Mode;
 use crate::detect::confirm::{Question, confirm};
 use crate::detect::{healer, new_record};
 use crate::event::{Accepted, Draft, Event, Trigger};
@@ -73,7 +74,7 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, now: Timestamp) -> (Asked,
     let mut asked = match fresh_answer(context, &watch.accepted).await {
         Some((_, Some(answer))) if remedied(watch) && !proven(context, watch, &answer, now).await => Asked::Same,
         // A rule that lags behind fires on although the replica is well: its cure is not to be repeated.
-        Some((evidence, _)) if watch.outcome == Outcome::Recovered && lags(context, watch, &evidence, now).await => Asked::Same,
+        Some((evidence, _)) if lags(context, watch, &watch.accepted, &evidence, now).await => Asked::Same,
         // Nothing else is news while it stands drained in our name; the reconciler goes on trying.
         Some(_) if left_drained(context, watch) => Asked::Same,
         Some((evidence, answer)) => compare(context, watch, &evidence, answer.as_ref(), now),
@@ -86,9 +87,12 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, now: Timestamp) -> (Asked,
             break;
         }
         let Some((evidence, answer)) = fresh_answer(context, member).await else { continue };
-        let same_playbook = member.playbook == watch.accepted.playbook;
+        if left_drained(context, watch) || lags(context, watch, member, &evidence, now).await {
+            asked = Asked::Same;
+            continue;
+        }
         let firing = matches!(evidence.reading, Reading::Firing { .. });
-        let acts = answer.is_none() && !(watch.outcome == Outcome::Shadow && same_playbook) && !left_drained(context, watch);
+        let acts = answer.is_none() && !(said_in_shadow(context, watch) && member.playbook == watch.accepted.playbook);
         let again = watch.outcome.is_settled() && firing && !answer.as_ref().is_some_and(only_waits);
         // That another alert of the episode is refused for another reason is no news: the two would take turns for ever.
         if acts || again {
@@ -141,7 +145,7 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
     }
     match answer {
         // It would act, unless shadow has just said so.
-        None if watch.outcome == Outcome::Shadow => Asked::Same,
+        None if said_in_shadow(context, watch) => Asked::Same,
         None => Asked::Changed,
         // A pause that broke the run off and a pause that refuses the next one are the same news.
         Some(answer) if answer.reason == watch.reason => over_or_same(context, watch, evidence, now),
@@ -155,12 +159,18 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
     }
 }
 
-/// The rule fires for a replica that its own recovery query calls well.
-async fn lags(context: &Context, watch: &Watch, evidence: &Evidence, now: Timestamp) -> bool {
+/// Shadow has said what it would do, and the playbook is still in shadow.
+fn said_in_shadow(context: &Context, watch: &Watch) -> bool {
     let playbook = watch.accepted.playbook.as_ref().and_then(|name| context.playbook(name));
-    let (Some(playbook), Some(target)) = (playbook, &watch.accepted.target) else { return false };
+    watch.outcome == Outcome::Shadow && playbook.is_none_or(|playbook| playbook.mode == Mode::Shadow)
+}
+
+/// The rule fires for a replica that was just cured and that its own recovery query calls well.
+async fn lags(context: &Context, watch: &Watch, accepted: &Accepted, evidence: &Evidence, now: Timestamp) -> bool {
+    let playbook = accepted.playbook.as_ref().and_then(|name| context.playbook(name));
+    let (Some(playbook), Some(target)) = (playbook, &accepted.target) else { return false };
     let firing = matches!(evidence.reading, Reading::Firing { .. });
-    firing && below_now(context, &playbook, target, &watch.accepted.alert.labels, now).await
+    watch.outcome == Outcome::Recovered && firing && below_now(context, &playbook, target, &accepted.alert.labels, now).await
 }
 
 /// The container was restarted, and nothing has proven yet that it helped.

@@ -90,3 +90,18 @@ async fn pages_outlive_a_crash() {
     assert_eq!(up(&bench), ["paused"]);
     assert_eq!(bench.records().len(), 1, "{:#?}", told(&bench.records()));
 }
+
+/// What shadow has said it would do is done once the playbook is taken live, without a new delivery.
+#[tokio::test(start_paused = true)]
+async fn a_playbook_taken_live_acts_on_what_shadow_has_said() {
+    let live = playbook();
+    let bench = bench_with(remediator::decide::playbook::Playbook { mode: Mode::Shadow, ..live.clone() }).await;
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    bench.run_for(mins(3)).await;
+    untouched(&bench);
+    *bench.context.playbooks.write().expect("the playbooks") = std::sync::Arc::new(vec![live]);
+    bench.run_for(mins(3)).await;
+    assert_eq!(restarts(&bench), [TWO]);
+    assert!(up(&bench).is_empty(), "{:?}", up(&bench));
+}
