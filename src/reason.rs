@@ -50,10 +50,8 @@ pub enum Group {
 reasons! {
     NoPlaybook => "no_playbook", Detect, "no playbook matches this alert";
     TargetUnnamed => "target_unnamed", Detect, "the alert does not carry a usable value in the label that names the replica";
-    AlertResolved => "alert_resolved", Detect, "Alertmanager resolved the alert before anything was done";
 
     ConditionQuiet => "condition_quiet", Confirm, "Prometheus proves that the condition does not hold now";
-    ConditionFiring => "condition_firing", Confirm, "Prometheus confirms the condition now";
     PrometheusUnreachable => "prometheus_unreachable", Confirm, "Prometheus could not be reached";
     PrometheusTimeout => "prometheus_timeout", Confirm, "Prometheus did not answer in time";
     PrometheusRefused => "prometheus_refused", Confirm, "Prometheus answered with an error";
@@ -121,7 +119,6 @@ reasons! {
     ReadmitFailed => "readmit_failed", Act, "the balancer could not be told to readmit the server";
     Crashed => "crashed", Act, "remediator stopped in the middle of the run";
     ShuttingDown => "shutting_down", Act, "remediator was asked to stop";
-    Aborted => "aborted", Act, "an operator aborted the run";
 
     RecoveryConfirmed => "recovery_confirmed", Verify, "the recovery query stayed below its threshold on fresh samples";
     RecoveryAbove => "recovery_above", Verify, "the recovery query is still above its threshold";
