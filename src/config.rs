@@ -116,6 +116,20 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
     }
 }
 
+/// What is wrong with a text as a playbook file; for fuzzing.
+pub(crate) fn playbooks_of(text: &str) -> Vec<ConfigError> {
+    let mut sheet = Sheet::of(Path::new("fuzz.yml"), text.to_owned());
+    playbook::read(&mut sheet);
+    sheet.into_findings().0
+}
+
+/// What is wrong with a text as `remediator.yml`; for fuzzing.
+pub(crate) fn settings_of(text: &str) -> Vec<ConfigError> {
+    let mut sheet = Sheet::of(Path::new("fuzz.yml"), text.to_owned());
+    settings::read(&mut sheet);
+    sheet.into_findings().0
+}
+
 /// A file's playbooks, with its warnings.
 type Loaded = (Vec<(Playbook, Origin)>, Vec<Finding>);
 

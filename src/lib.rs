@@ -16,6 +16,8 @@ pub mod detect;
 pub mod edge;
 pub mod episodes;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 pub mod metrics;
 pub mod page;

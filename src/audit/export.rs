@@ -20,6 +20,7 @@ use crate::target::PlaybookName;
 use crate::verify::Judgement;
 use crate::words;
 
+pub(crate) use follower::last_line;
 pub use follower::{FILE, Follower};
 
 /// One record as a line.

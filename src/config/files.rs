@@ -1,5 +1,7 @@
 //! Files that the settings name: tokens and playbooks. Relative names start at the settings' own folder.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -28,19 +30,25 @@ pub(super) fn token_files(sheet: &mut Sheet, role: &str, files: &[At<String>]) -
     let mut tokens = Vec::new();
     for at in files {
         let path = sheet.folder.join(&at.value);
-        let read = std::fs::metadata(&path)
-            .and_then(|meta| if meta.len() > MAX_TOKEN { Ok(String::new()) } else { std::fs::read_to_string(&path) });
+        let mut text = String::new();
+        let read = File::open(&path).and_then(|file| file.take(MAX_TOKEN + 1).read_to_string(&mut text)).map(|_| text);
         match read {
             Err(cause) => sheet.wrong(
                 at.referenced,
                 format!("token file {} cannot be read: {cause}", path.display()),
                 "Create it, readable by remediator only",
             ),
-            Ok(text) if text.trim().len() < MIN_TOKEN || text.trim().contains(char::is_whitespace) => sheet.wrong(
-                at.referenced,
-                format!("token file {} does not hold one token of {MIN_TOKEN} to {MAX_TOKEN} bytes", path.display()),
-                "Make one with: openssl rand -hex 32",
-            ),
+            Ok(text)
+                if text.len() as u64 > MAX_TOKEN
+                    || text.trim().len() < MIN_TOKEN
+                    || text.trim().contains(char::is_whitespace) =>
+            {
+                sheet.wrong(
+                    at.referenced,
+                    format!("token file {} does not hold one token of {MIN_TOKEN} to {MAX_TOKEN} bytes", path.display()),
+                    "Make one with: openssl rand -hex 32",
+                )
+            }
             Ok(text) => tokens.push(SecretString::from(text.trim())),
         }
     }

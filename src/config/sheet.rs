@@ -3,6 +3,8 @@
 //! Values are taken as [`At`] (a value and where it stands), and each check reports into the sheet and carries on with
 //! a stand-in, so that one reading finds everything. Stand-ins never get out: a sheet with errors yields no values.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -44,13 +46,20 @@ impl Sheet {
     pub fn read(path: &Path) -> Result<Sheet, ConfigError> {
         let file = path.display().to_string();
         let error = |what: String, help: &str| ConfigError { file: file.clone(), place: None, what, help: help.to_owned() };
-        let size = std::fs::metadata(path).map_err(|cause| error(format!("cannot be read: {cause}"), ""))?.len();
-        if size > MAX_FILE {
-            return Err(error(format!("is {size} bytes long, the most is {MAX_FILE}"), "Name a file of configuration"));
+        let unread = |cause: std::io::Error| error(format!("cannot be read: {cause}"), "");
+        // Not by its size alone: a device has none and never ends.
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)).map_err(unread)?;
+        if read as u64 > MAX_FILE {
+            return Err(error(format!("is longer than {MAX_FILE} bytes"), "Name a file of configuration"));
         }
-        let text = std::fs::read_to_string(path).map_err(|cause| error(format!("cannot be read: {cause}"), ""))?;
+        Ok(Sheet::of(path, text))
+    }
+
+    /// A text as if it were this file's.
+    pub fn of(path: &Path, text: String) -> Sheet {
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Sheet { folder, text, errors: Vec::new(), warnings: Vec::new(), file })
+        Sheet { file: path.display().to_string(), folder, text, errors: Vec::new(), warnings: Vec::new() }
     }
 
     /// The documents of the file; on an error it is reported and there are none.

@@ -458,7 +458,7 @@ fn files_are_told_apart() {
         [
             "playbooks/b.yml: holds no playbook. Write one, or take the file out of `playbooks`.",
             "playbooks/c.yml:1:11: playbook inventory-fd-leak is already written at playbooks/a.yml:1. Give each playbook a name of its own.",
-            "playbooks/d.yml: is 2097152 bytes long, the most is 1048576. Name a file of configuration.",
+            "playbooks/d.yml: is longer than 1048576 bytes. Name a file of configuration.",
         ]
     );
     let two = format!("{SKETCH}---\n{}", SKETCH.replace("inventory-fd-leak", "other").replace("67%", "2"));

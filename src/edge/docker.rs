@@ -239,6 +239,28 @@ fn container(answer: models::ContainerInspectResponse, asked: &ContainerId) -> R
     })
 }
 
+/// A list as its bytes; none when they are not the Engine's JSON. For fuzzing.
+pub(crate) fn read_list(body: &[u8], only: &[(String, String)]) -> Option<Result<Vec<ContainerSummary>, String>> {
+    let listed: Vec<models::ContainerSummary> = serde_json::from_slice(body).ok()?;
+    Some(listed.into_iter().filter_map(|listed| summary(listed, only).transpose()).collect())
+}
+
+/// An inspected container as its bytes; none when they are not the Engine's JSON. For fuzzing.
+pub(crate) fn read_inspected(body: &[u8], asked: &ContainerId) -> Option<Result<Container, String>> {
+    Some(container(serde_json::from_slice(body).ok()?, asked))
+}
+
+/// A log of frames of eight bytes; for fuzzing.
+pub(crate) fn read_logs(body: &[u8], keep: usize) -> Vec<String> {
+    let mut lines = LogLines::new(keep);
+    for frame in body.chunks(8) {
+        let message = frame.to_vec().into();
+        let odd = frame.first().is_some_and(|byte| byte % 2 == 1);
+        lines.take(&if odd { LogOutput::StdErr { message } } else { LogOutput::StdOut { message } });
+    }
+    lines.finish()
+}
+
 fn published_at(binding: models::PortBinding) -> Option<SocketAddr> {
     let port = binding.host_port?.parse().ok()?;
     let ip = match binding.host_ip.as_deref() {

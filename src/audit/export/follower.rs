@@ -207,7 +207,7 @@ impl LineFile {
 }
 
 /// The number of the last whole line. Cuts off everything after it.
-fn last_line(file: &mut File) -> io::Result<Option<u64>> {
+pub(crate) fn last_line(file: &mut File) -> io::Result<Option<u64>> {
     #[derive(serde::Deserialize)]
     struct Numbered {
         seq: u64,

@@ -3,6 +3,7 @@
 use promql_parser::parser::token::{T_GTE, T_GTR, T_LSS, T_LTE};
 use promql_parser::parser::{BinaryExpr, Expr, VectorSelector};
 
+use super::super::redact::plain_line;
 use super::{PromqlError, TARGET};
 
 /// Longest query taken, in bytes. The longest rule of ours has about 3,000.
@@ -10,6 +11,9 @@ pub const MAX_QUERY: usize = 16 * 1024;
 
 /// Deepest nesting of parentheses taken; keeps a hostile or generated rule from exhausting the stack.
 pub const MAX_DEPTH: usize = 100;
+
+/// Longest piece of the parser's own words quoted in an error, in bytes.
+const MAX_QUOTED: usize = 300;
 
 /// Which bytes of a query are code, and which are inside strings, comments and braces.
 pub struct Code<'a> {
@@ -99,7 +103,9 @@ pub fn parse(text: &str) -> Result<Expr, PromqlError> {
     }
     // promql-parser panics on some durations (`x[1e30]`); a query is data, and data must not end the program.
     let parsed = std::panic::catch_unwind(|| promql_parser::parser::parse(text));
-    parsed.unwrap_or_else(|_| Err("a number in it is out of range".to_owned())).map_err(PromqlError::Syntax)
+    let parsed = parsed.unwrap_or_else(|_| Err("a number in it is out of range".to_owned()));
+    // The parser quotes the text as it is, control characters and all.
+    parsed.map_err(|why| PromqlError::Syntax(plain_line(&why, MAX_QUOTED)))
 }
 
 /// Every selector, in the order of the text.
