@@ -9,7 +9,7 @@ export RUSTFLAGS := -C target-feature=+crt-static
 export LAB_BIN := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test check-config fmt lint
+.PHONY: help setup build images up demo down test test-package deb check-config fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,6 +25,13 @@ test: images ## everything: rules, configurations, units, and end to end on the 
 	else \
 	    cargo test --workspace --profile $(PROFILE); \
 	fi
+	@packaging/test
+
+test-package: build ## install, run and remove the Debian package in a container with a real systemd
+	@packaging/test
+
+deb: build ## make the Debian package; PROFILE=release for one to keep
+	@packaging/deb
 
 up: images ## start the lab and leave it alone
 	@lab/lab up

@@ -7,14 +7,19 @@ pub mod audit;
 pub mod check;
 pub mod explain;
 mod log;
+pub mod papers;
 pub mod probe;
 pub mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Repairs a recurring page without ever becoming the outage.
+///
+/// Receives alerts from Prometheus Alertmanager, asks Prometheus whether each is true, passes its guardrails, drains the
+/// one sick replica from HAProxy, restarts its container, puts it back and checks by a query of its own that it helped.
+/// In doubt it does nothing, and pages a human. Everything is in an audit log before it is done.
 #[derive(Debug, Parser)]
 #[command(name = "remediator", version, propagate_version = true)]
 pub struct Cli {
@@ -34,6 +39,11 @@ pub enum Command {
     Probe(probe::ProbeArgs),
     /// Read and check the journal of a state directory
     Audit(audit::AuditArgs),
+    /// Print completions for a shell
+    Completions(papers::CompletionsArgs),
+    /// Write the man pages (for packages)
+    #[command(hide = true)]
+    Man(papers::ManArgs),
 }
 
 /// How a command ended.
@@ -56,6 +66,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// What was typed; a usage error, `--help` and `--version` end the program here, as [`Cli::parse`] would.
+pub fn typed() -> Cli {
+    let matches = papers::with_notes(Cli::command()).get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
 /// Runs the command; an error is one line on stderr, with its causes.
 pub async fn run(cli: Cli) -> ExitCode {
     let ended = match cli.command {
@@ -64,6 +80,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Explain(args) => explain::explain(args).await,
         Command::Probe(args) => probe::probe(args).await,
         Command::Audit(args) => audit::run(args),
+        Command::Completions(args) => papers::completions(Cli::command(), &args),
+        Command::Man(args) => papers::man(Cli::command(), &args),
     };
     ended
         .unwrap_or_else(|error| {
