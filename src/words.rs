@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decide::decision::Plan;
-use crate::event::{Pause, Record};
+use crate::event::{Abort, Pause, Record};
 use crate::guard::ledger::Watch;
 use crate::period::Period;
 use crate::reason::{Outcome, Reason};
@@ -70,6 +70,10 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 pub fn paused(pause: &Pause) -> String {
     let until = pause.until.map(|until| format!(" until {until}")).unwrap_or_default();
     format!("{} paused by {}{until}: {}", pause.scope, pause.actor, pause.reason)
+}
+
+pub fn aborted(abort: &Abort) -> String {
+    format!("aborted by {}: {}", abort.actor, abort.reason)
 }
 
 /// What the balancer thinks of a server, in one word or two.
