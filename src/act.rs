@@ -5,12 +5,14 @@
 //!   restart do not happen; readmit does, and is written down when the journal is back.
 //! - Right before drain and right before restart everything that may have changed is read again: pause, mode, permit,
 //!   the container's id and start, and before the restart also that the server is still drained.
+//! - A person's abort ends a run that has not begun its restart, promptly while it drains (`abort`).
 //! - Readmit happens on every way out once a drain may have happened, also after a crash (`recover`).
 //! - A call whose result is unknown is looked at, never repeated.
 //!
 //! Races it accepts: between the last look and the Engine's receipt of the restart lie milliseconds in which somebody
 //! else may restart the container; Docker has no fence against that. The harm is one restart more.
 
+pub mod abort;
 pub mod last_look;
 pub mod recover;
 pub mod scribe;

@@ -19,7 +19,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,9 +30,11 @@ use crate::detect::caller::Gate;
 use crate::metrics::Telemetry;
 
 mod audit;
+pub mod board;
 mod body;
 pub mod desk;
 pub mod door;
+pub mod openapi;
 mod orders;
 mod probes;
 pub mod problem;
@@ -84,26 +86,40 @@ impl Face {
         Face { desk, gate, telemetry, closing, limits, memory, streams }
     }
 
-    /// Every route.
+    /// Every route, bounded and measured.
     pub fn router(self) -> Router {
-        Router::new()
-            .route("/remediate", post(remediate::remediate))
-            .route("/audit", get(audit::list))
-            .route("/audit/stream", get(stream::follow))
-            .route("/audit/{id}", get(audit::one))
-            .route("/pause", post(orders::pause))
-            .route("/resume", post(orders::resume))
-            .route("/breaker/reset", post(orders::reset))
-            .route("/guards", get(orders::guards))
-            .route("/metrics", get(probes::metrics))
-            .route("/healthz", get(probes::healthz))
-            .route("/readyz", get(probes::readyz))
+        let router = routes().into_iter().fold(Router::new(), |router, (_, path, route)| router.route(path, route));
+        router
             .fallback(no_route)
             .method_not_allowed_fallback(wrong_method)
             .layer(from_fn_with_state(self.clone(), bounded))
             .layer(from_fn_with_state(self.clone(), measured))
             .with_state(self)
     }
+}
+
+/// Every route there is: method, path, and who answers. `openapi.json` documents exactly these.
+fn routes() -> [(&'static str, &'static str, MethodRouter<Face>); 13] {
+    [
+        ("POST", "/remediate", post(remediate::remediate)),
+        ("GET", "/audit", get(audit::list)),
+        ("GET", "/audit/stream", get(stream::follow)),
+        ("GET", "/audit/{id}", get(audit::one)),
+        ("POST", "/pause", post(orders::pause)),
+        ("POST", "/resume", post(orders::resume)),
+        ("POST", "/abort", post(orders::abort)),
+        ("POST", "/breaker/reset", post(orders::reset)),
+        ("GET", "/guards", get(orders::guards)),
+        ("GET", "/metrics", get(probes::metrics)),
+        ("GET", "/healthz", get(probes::healthz)),
+        ("GET", "/readyz", get(probes::readyz)),
+        ("GET", "/openapi.json", get(openapi::document)),
+    ]
+}
+
+/// Method and path of every route, for whoever compares it with a document.
+pub fn route_table() -> Vec<(&'static str, &'static str)> {
+    routes().into_iter().map(|(method, path, _)| (method, path)).collect()
 }
 
 async fn no_route(uri: Uri) -> Problem {

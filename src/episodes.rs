@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +34,8 @@ struct Task {
     poke: Notify,
     /// How many walks and questions have been finished.
     rounds: watch::Sender<u64>,
+    /// When the timer of its watch runs out; none while it is walked or asked.
+    next: Mutex<Option<Timestamp>>,
 }
 
 /// What there is to do for a key.
@@ -125,6 +128,13 @@ impl Episodes {
         self.tracker.wait().await;
     }
 
+    /// When each watched episode is asked about next, unless something makes it look before.
+    pub fn next_looks(&self) -> HashMap<EpisodeKey, Timestamp> {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = |task: &Task| *task.next.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().filter_map(|(key, task)| Some((key.clone(), next(task)?))).collect()
+    }
+
     fn is_open(&self, key: &EpisodeKey) -> bool {
         self.context.journal.read(|state| state.open.values().any(|record| record.accepted.key == *key))
     }
@@ -134,7 +144,7 @@ impl Episodes {
         if let Some(task) = tasks.get(key) {
             return Arc::clone(task);
         }
-        let task = Arc::new(Task { poke: Notify::new(), rounds: watch::Sender::new(0) });
+        let task = Arc::new(Task { poke: Notify::new(), rounds: watch::Sender::new(0), next: Mutex::default() });
         tasks.insert(key.clone(), Arc::clone(&task));
         self.tracker.spawn(self.clone().keep_attending(key.clone(), Arc::clone(&task)));
         task
@@ -155,11 +165,13 @@ impl Episodes {
                 Work::Walk(record) => self.walk(*record).await,
                 Work::Watch(watch) => {
                     let wait = self.patience(&watch);
+                    task.looks_at(self.context.world.clock.now().checked_add(wait).ok());
                     tokio::select! {
                         () = task.poke.notified() => {}
                         () = self.context.world.clock.sleep(wait) => {}
                         () = self.context.shutdown.cancelled() => break,
                     }
+                    task.looks_at(None);
                     let _turn = self.turns.acquire().await;
                     // What it is about may have changed while we waited.
                     if let Work::Watch(watch) = self.work(&key) {
@@ -217,5 +229,11 @@ impl Episodes {
         let passed = self.context.world.clock.now().duration_since(watch.since);
         let left = retry_after.saturating_sub(Duration::try_from(passed).unwrap_or(Duration::ZERO));
         left.max(self.context.timing.ask_again.get())
+    }
+}
+
+impl Task {
+    fn looks_at(&self, at: Option<Timestamp>) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 }

@@ -81,6 +81,10 @@ pub enum Event {
     Judged {
         judgement: Judgement,
     },
+    /// A person wants this run broken off. Once it is here, no drain and no restart of the record begins any more.
+    AbortOrdered {
+        abort: Abort,
+    },
     Closed {
         outcome: Outcome,
         reason: Reason,
@@ -206,6 +210,13 @@ pub enum PauseScope {
     Target(String),
 }
 
+/// A run broken off by a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abort {
+    pub actor: String,
+    pub reason: String,
+}
+
 /// How far a record has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -249,6 +260,8 @@ pub struct Record {
     pub intent: Option<Intent>,
     pub steps: Vec<StepRun>,
     pub judgement: Option<Judgement>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort: Option<Abort>,
     /// The last entry that is folded in.
     pub seq: u64,
 }
@@ -303,6 +316,7 @@ impl Event {
             Event::StepStarted { .. } => "step_started",
             Event::StepEnded { .. } => "step_ended",
             Event::Judged { .. } => "judged",
+            Event::AbortOrdered { .. } => "abort_ordered",
             Event::Closed { .. } => "closed",
             Event::Joined { .. } => "joined",
             Event::WatchEnded { .. } => "watch_ended",
@@ -370,6 +384,7 @@ impl Record {
                 intent: None,
                 steps: Vec::new(),
                 judgement: None,
+                abort: None,
                 seq: entry.seq,
             }),
             _ => Err(IllegalTransition {
@@ -402,7 +417,7 @@ impl Record {
                 self.guards.clone_from(guards);
                 self.phase = Refused;
             }
-            (Decided, Event::Intent { intent }) => {
+            (Decided, Event::Intent { intent }) if self.abort.is_none() => {
                 self.guards.clone_from(&intent.guards);
                 self.intent = Some((**intent).clone());
                 self.phase = Admitted;
@@ -425,6 +440,10 @@ impl Record {
                 self.judgement = Some(judgement.clone());
                 self.phase = Judged;
             }
+            // An order that nothing can follow any more is not taken: whoever gave it is told so instead.
+            (_, Event::AbortOrdered { abort }) if self.may_abort() => {
+                self.abort = Some(abort.clone());
+            }
             (phase, Event::Closed { outcome, reason, detail }) if phase != Closed && self.running().is_none() => {
                 self.phase = Closed;
                 self.closed_at = Some(entry.at);
@@ -445,13 +464,20 @@ impl Record {
         Ok(())
     }
 
+    /// Once, and until the restart is begun: what is restarted cannot be taken back.
+    pub fn may_abort(&self) -> bool {
+        let walking = matches!(self.phase, Phase::Accepted | Phase::Confirmed | Phase::Decided | Phase::Admitted);
+        walking && self.abort.is_none() && !self.began(Step::Restart) && !self.began(Step::Readmit)
+    }
+
     /// Forward in the order of the plan, each once, one at a time; readmit also straight after anything, and again
-    /// after a readmit that was not done.
+    /// after a readmit that was not done. After an abort only readmit.
     fn may_start(&self, step: Step) -> bool {
         let idle = self.running().is_none();
         let last = self.steps.last().map(|run| run.step);
         let live = self.intent.as_ref().is_some_and(|intent| intent.mode == Mode::Live);
-        idle && live && (last.is_none_or(|last| step > last) || (step == Step::Readmit && !self.done(Step::Readmit)))
+        let allowed = self.abort.is_none() || step == Step::Readmit;
+        idle && live && allowed && (last.is_none_or(|last| step > last) || (step == Step::Readmit && !self.done(Step::Readmit)))
     }
 
     /// The step that has started and not ended.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::act::scribe::Scribe;
-use crate::act::{self, Acted, recover};
+use crate::act::{self, Acted, abort, recover};
 use crate::audit::journal::Journal;
 use crate::decide::decision::{Decision, Explained, Finding, Plan, decide};
 use crate::decide::evidence::{Evidence, Reading};
@@ -120,14 +120,22 @@ async fn confirm_patiently(
     record: &Record,
     playbook: &Playbook,
 ) -> Result<Evidence, Ending> {
-    let mut evidence = ask(context, record, playbook).await?;
-    for _ in 0..PATIENCE {
-        if !unclear(&evidence.reading) {
-            break;
+    let looking = async {
+        let mut evidence = ask(context, record, playbook).await?;
+        for _ in 0..PATIENCE {
+            if !unclear(&evidence.reading) {
+                break;
+            }
+            context.pause_for(Duration::from_millis(500).max(context.timing.ask_again.get() / 2)).await?;
+            evidence = ask(context, record, playbook).await?;
         }
-        context.pause_for(Duration::from_millis(500).max(context.timing.ask_again.get() / 2)).await?;
-        evidence = ask(context, record, playbook).await?;
-    }
+        Ok(evidence)
+    };
+    let evidence = tokio::select! {
+        biased;
+        aborted = abort::ordered(&context.journal, record.id) => return Err(aborted),
+        evidence = looking => evidence?,
+    };
     let event = Event::Confirmed { evidence: Box::new(evidence.clone()) };
     scribe.must(evidence.at, event).await.map_err(Ending::unwritten)?;
     Ok(evidence)
@@ -179,6 +187,9 @@ async fn guarded(
     let (playbook, limits, clock, id) = (playbook.clone(), context.limits, context.world.clock.clone(), scribe.record());
     let admission = context.journal.transact(move |state| {
         let now = clock.now();
+        if let Some(aborted) = abort::of(state, id) {
+            return (Vec::new(), Err(aborted));
+        }
         let request = Request { playbook: &playbook, limits: &limits, evidence: &evidence, plan: &plan };
         match admit(&state.books, &request, id, now) {
             Admission::Admitted { granted, intent } => (vec![Draft::of(id, now, Event::Intent { intent })], Ok(granted)),

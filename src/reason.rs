@@ -119,6 +119,7 @@ reasons! {
     ReadmitFailed => "readmit_failed", Act, "the balancer could not be told to readmit the server";
     Crashed => "crashed", Act, "remediator stopped in the middle of the run";
     ShuttingDown => "shutting_down", Act, "remediator was asked to stop";
+    Aborted => "aborted", Act, "a person aborted the run";
 
     RecoveryConfirmed => "recovery_confirmed", Verify, "the recovery query stayed below its threshold on fresh samples";
     RecoveryAbove => "recovery_above", Verify, "the recovery query is still above its threshold";

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decide::decision::Plan;
-use crate::event::{Pause, Record};
+use crate::event::{Abort, Pause, Phase, Record};
 use crate::guard::ledger::Watch;
 use crate::period::Period;
 use crate::reason::{Outcome, Reason};
@@ -70,6 +70,44 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 pub fn paused(pause: &Pause) -> String {
     let until = pause.until.map(|until| format!(" until {until}")).unwrap_or_default();
     format!("{} paused by {}{until}: {}", pause.scope, pause.actor, pause.reason)
+}
+
+pub fn aborted(abort: &Abort) -> String {
+    format!("aborted by {}: {}", abort.actor, abort.reason)
+}
+
+/// How far a record has come, in a word or two.
+pub fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Accepted => "confirming",
+        Phase::Confirmed => "deciding",
+        Phase::Decided => "asking the guardrails",
+        Phase::Refused => "refused",
+        Phase::Admitted => "about to act",
+        Phase::Judged => "judged",
+        Phase::Closed => "closed",
+    }
+}
+
+pub fn abort_ordered(at: &str, drained: bool) -> String {
+    let next = if drained { "the server is put back and nothing is restarted" } else { "nothing is touched" };
+    format!("it was at: {at}; {next}; it is closed as interrupted, aborted, and may be tried again after the cooldown")
+}
+
+pub fn abort_too_late(at: &str) -> String {
+    format!("too late to abort, it is at: {at}; a restart cannot be taken back, so it goes on to readmit the server and verify")
+}
+
+pub fn abort_closed(record: &Record, watched: bool) -> String {
+    let outcome = record.outcome.map_or("not at all", Outcome::word);
+    let target = record.accepted.target.as_ref().map_or_else(|| "SERVICE/INSTANCE".to_owned(), ToString::to_string);
+    let instead = match watched {
+        true => {
+            format!("; it is looked at again while its alert fires: to keep it from being acted on, pause the target {target}")
+        }
+        false => String::new(),
+    };
+    format!("record {} is closed already ({outcome}), there is nothing to abort{instead}", record.id)
 }
 
 /// What the balancer thinks of a server, in one word or two.

@@ -1,6 +1,7 @@
 //! What is read again immediately before drain and before restart. The plan was made seconds ago; since then a person
 //! may have paused us, somebody else may have restarted the container, or the balancer may have forgotten the drain.
 
+use crate::act::abort;
 use crate::decide::decision::Plan;
 use crate::decide::playbook::Mode;
 use crate::guard::permit::{Live, Permit};
@@ -45,9 +46,12 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>) -> Result<
     leave(context, permit)
 }
 
-/// Pause, mode, permit, shutdown: what this process knows itself.
+/// Abort, pause, mode, permit, shutdown: what this process knows itself.
 fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
     let now = context.world.clock.now();
+    if let Some(ending) = abort::ending(&context.journal, permit.record()) {
+        return Err(ending);
+    }
     if context.shutdown.is_cancelled() {
         return Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop"));
     }

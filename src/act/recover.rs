@@ -4,7 +4,7 @@
 //! |---|---|
 //! | no intent | the walk starts again at Confirm (`pipeline`); nothing was consumed |
 //! | intent, no drain begun | `interrupted`; nothing was touched |
-//! | drain begun, restart not begun | readmit, `interrupted` |
+//! | drain begun, restart not begun | readmit, `interrupted` (as aborted, if a person had ordered that) |
 //! | restart begun, end unknown | the container's start tells: restarted → go on; not → readmit, `interrupted` |
 //! | restart done | healthy, readmit, verify, as if nothing had happened |
 //!
@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::act::Acted;
 use crate::act::scribe::Scribe;
 use crate::act::steps::{Steps, readmit, restarted_after_all};
+use crate::act::{Acted, abort};
 use crate::decide::playbook::Mode;
 use crate::event::{Draft, Event, Record, Step};
 use crate::pipeline::{Context, Ending};
@@ -44,7 +44,8 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record) ->
     let mut steps = Steps { context, scribe, plan: plan.clone(), drain_unknown: true };
     let restarted: Result<Timestamp, Ending> = async {
         let Some(acted_at) = restart_at else {
-            return Err(Ending::interrupted(Reason::Crashed, "stopped before the restart"));
+            let crashed = || Ending::interrupted(Reason::Crashed, "stopped before the restart");
+            return Err(abort::ending(&context.journal, record.id).unwrap_or_else(crashed));
         };
         if !restarted(context, record).await {
             return Err(Ending::interrupted(Reason::Crashed, "stopped at the restart, and the container did not restart"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::act::abort;
 use crate::act::scribe::Scribe;
 use crate::decide::decision::Plan;
 use crate::decide::playbook::OnTimeout;
@@ -47,7 +48,9 @@ impl Steps<'_> {
         let now = self.now();
         match self.scribe.must(now, Event::StepStarted { step }).await {
             Ok(()) => Ok(now),
-            Err(error) => Err(Ending::interrupted(Reason::StoreUnavailable, format!("before {}: {error}", step.word()))),
+            // The journal also refuses the step when an abort came first, however late.
+            Err(error) => Err(abort::ending(&self.context.journal, self.scribe.record())
+                .unwrap_or_else(|| Ending::interrupted(Reason::StoreUnavailable, format!("before {}: {error}", step.word())))),
         }
     }
 
@@ -102,16 +105,26 @@ impl Steps<'_> {
             return Err(Ending::failed(Reason::DrainFailed, detail));
         }
         let within = self.plan.drain.within.get();
-        let emptied = self
-            .until_or_stop(within, || async {
-                match server(&self.context.world, &self.plan).await {
-                    Ok(server) if server.drained && server.sessions == 0 && server.queued == 0 => Ok(()),
-                    Ok(server) => Err(format!("{} has {} sessions and {} queued", server.path, server.sessions, server.queued)),
-                    Err(why) => Err(why),
-                }
-            })
-            .await;
+        let emptying = self.until_or_stop(within, || async {
+            match server(&self.context.world, &self.plan).await {
+                Ok(server) if server.drained && server.sessions == 0 && server.queued == 0 => Ok(()),
+                Ok(server) => Err(format!("{} has {} sessions and {} queued", server.path, server.sessions, server.queued)),
+                Err(why) => Err(why),
+            }
+        });
+        let emptied = tokio::select! {
+            emptied = emptying => Ok(emptied),
+            aborted = abort::ordered(&self.context.journal, self.scribe.record()) => Err(aborted),
+        };
         let took = crate::words::roughly(self.now().duration_since(started));
+        let emptied = match emptied {
+            Ok(emptied) => emptied,
+            Err(aborted) => {
+                let note = json!({ "server": self.plan.server, "after": took });
+                self.end(Step::Drain, Call::Failed(aborted.detail.clone()), note).await;
+                return Err(aborted);
+            }
+        };
         match emptied {
             Ok(()) => {
                 self.end(Step::Drain, Call::Done, json!({ "server": self.plan.server, "emptied_in": took })).await;

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Face;
 use super::desk::{AuditFilter, RecordPage};
 use super::door::MayRead;
+use super::openapi::{LineShape, PageShape, ProblemShape, StoryShape};
 use super::problem::Problem;
 use crate::event::RecordId;
 use crate::reason::{Outcome, Reason};
@@ -39,6 +40,24 @@ struct Question {
 }
 
 /// `GET /audit`
+#[utoipa::path(get, path = "/audit", tag = "reading", summary = "Records, newest first, page by page", security(("bearer" = []), ("basic" = [])),
+    params(
+        ("outcome" = Option<String>, Query, description = "Such as recovered; RUNBOOK.md lists them"),
+        ("reason" = Option<String>, Query, description = "A reason code"),
+        ("playbook" = Option<String>, Query),
+        ("target" = Option<String>, Query, description = "service/instance"),
+        ("fingerprint" = Option<String>, Query, description = "Of an alert: 16 hexadecimal digits"),
+        ("groupKey" = Option<String>, Query),
+        ("since" = Option<String>, Query, description = "Opened at this time or later (RFC 3339)"),
+        ("until" = Option<String>, Query, description = "Opened before this time"),
+        ("cursor" = Option<String>, Query, description = "From the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 500),
+    ),
+    responses(
+        (status = 200, description = "One page; as NDJSON (by `Accept`) the next page is in the header `Link`",
+            content((PageShape = "application/json"), (LineShape = "application/x-ndjson"))),
+        (status = 400, description = "A parameter that there is not, or a value that cannot be", body = ProblemShape, content_type = "application/problem+json"),
+    ))]
 pub async fn list(_leave: MayRead, State(face): State<Face>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let Question { filter, cursor, limit } = question(&uri)?;
     let page = face.desk.records(filter, cursor, limit).await?;
@@ -49,6 +68,13 @@ pub async fn list(_leave: MayRead, State(face): State<Face>, uri: Uri, headers: 
 }
 
 /// `GET /audit/{id}`
+#[utoipa::path(get, path = "/audit/{id}", tag = "reading", summary = "The whole story of one record", security(("bearer" = []), ("basic" = [])),
+    params(("id" = String, Path, description = "A UUID, as /remediate and /audit give it")),
+    responses(
+        (status = 200, description = "The record and its entries", body = StoryShape),
+        (status = 400, description = "Not an id", body = ProblemShape, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such record", body = ProblemShape, content_type = "application/problem+json"),
+    ))]
 pub async fn one(_leave: MayRead, State(face): State<Face>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id: RecordId =
         id.parse().map_err(|_| Problem::bad("bad_id", "an audit record's id is a UUID, as /remediate and /audit give it"))?;

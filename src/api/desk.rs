@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
+use super::board::{Aborting, Board};
 use crate::alert::{AlertGroup, AlertStatus};
 pub use crate::audit::query::Filter as AuditFilter;
 use crate::event::{Pause, PauseScope, Record, RecordId};
@@ -21,25 +23,29 @@ use crate::reason::Reason;
 use crate::target::PlaybookName;
 
 /// What became of one alert of a delivery, in the order of the delivery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Receipt {
     /// The record that tells the alert's story; none when it has none (a "resolved" of nothing that we hold).
+    #[schema(value_type = Option<String>, format = "uuid")]
     pub id: Option<RecordId>,
     pub alertname: String,
     /// Alertmanager's, recomputed by us: 16 hex digits.
     pub fingerprint: String,
+    #[schema(value_type = String, example = "firing")]
     pub status: AlertStatus,
     /// `service/instance`; none when the alert does not name one.
     pub target: Option<String>,
+    #[schema(value_type = Option<String>)]
     pub playbook: Option<PlaybookName>,
     pub state: ReceiptState,
     /// Why it went no further than this, when that is known already.
+    #[schema(value_type = Option<String>)]
     pub reason: Option<Reason>,
     pub detail: String,
 }
 
 /// How far an alert came before it was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiptState {
     /// It opened a record.
@@ -68,6 +74,9 @@ pub enum DeskError {
     /// It can never be answered as it was asked. Becomes a 400.
     #[error("{0}")]
     BadQuery(String),
+    /// It cannot be done any more. Becomes a 409.
+    #[error("{0}")]
+    TooLate(String),
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
 }
@@ -98,7 +107,7 @@ pub struct PauseOrder {
 }
 
 /// Whether one thing that we need is there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Probe {
     pub name: String,
     pub ok: bool,
@@ -163,8 +172,11 @@ pub trait Desk: Send + Sync {
 
     async fn reset_breaker(&self, breaker: String, actor: String, reason: String) -> Result<(), DeskError>;
 
+    /// Breaks one run off at its next safe point; [`DeskError::TooLate`] when its restart is begun or it is closed.
+    async fn abort(&self, id: RecordId, actor: String, reason: String) -> Result<Aborting, DeskError>;
+
     /// Every rail's state and `remediations_allowed`.
-    async fn guards(&self) -> Result<serde_json::Value, Unavailable>;
+    async fn guards(&self) -> Result<Board, Unavailable>;
 
     async fn readiness(&self) -> Vec<Probe>;
 

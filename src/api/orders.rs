@@ -10,9 +10,12 @@ use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::board::Board;
 use super::desk::PauseOrder;
 use super::door::{MayOrder, MayRead};
+use super::openapi::{AbortedShape, PausedShape, ProblemShape, ResetShape, ResumedShape};
 use super::problem::Problem;
 use super::{Face, body};
 use crate::event::PauseScope;
@@ -26,44 +29,76 @@ const MAX_ACTOR: usize = 100;
 /// Who ordered it, when the order does not say.
 const NOBODY: &str = "api";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct PauseBody {
+pub(super) struct PauseBody {
     scope: Option<ScopeWord>,
     playbook: Option<String>,
     target: Option<String>,
+    /// One line; must be given.
+    #[schema(value_type = String, max_length = 1000)]
     reason: Option<String>,
+    #[schema(max_length = 100)]
     actor: Option<String>,
+    /// How long; until somebody resumes when left out.
+    #[schema(value_type = Option<String>, example = "2h")]
     r#for: Option<Period>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ResumeBody {
+pub(super) struct ResumeBody {
     scope: Option<ScopeWord>,
     playbook: Option<String>,
     target: Option<String>,
+    /// One line; must be given.
+    #[schema(value_type = String, max_length = 1000)]
     reason: Option<String>,
+    #[schema(max_length = 100)]
     actor: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ResetBody {
+pub(super) struct ResetBody {
+    /// `playbook/service`.
     breaker: String,
+    /// One line; must be given.
+    #[schema(value_type = String, max_length = 1000)]
     reason: Option<String>,
+    #[schema(max_length = 100)]
     actor: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AbortBody {
+    /// The record, as `/guards` lists it under `open`.
+    #[schema(format = "uuid")]
+    id: String,
+    /// One line; must be given.
+    #[schema(value_type = String, max_length = 1000)]
+    reason: Option<String>,
+    #[schema(max_length = 100)]
+    actor: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum ScopeWord {
+pub(super) enum ScopeWord {
     All,
     Playbook,
     Target,
 }
 
 /// `POST /pause`
+#[utoipa::path(post, path = "/pause", tag = "orders", summary = "Stop everything, one playbook or one target", security(("bearer" = []), ("basic" = [])),
+    request_body = PauseBody,
+    responses(
+        (status = 200, description = "On disk, and read again before each drain and each restart", body = PausedShape),
+        (status = 400, description = "The order is not clear", body = ProblemShape, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such playbook or target", body = ProblemShape, content_type = "application/problem+json"),
+    ))]
 pub async fn pause(_leave: MayOrder, State(face): State<Face>, headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
     let order: PauseBody = order(&face, &headers, body).await?;
     if order.r#for == Some(Period::ZERO) {
@@ -80,6 +115,13 @@ pub async fn pause(_leave: MayOrder, State(face): State<Face>, headers: HeaderMa
 }
 
 /// `POST /resume`
+#[utoipa::path(post, path = "/resume", tag = "orders", summary = "End every pause of exactly this scope", security(("bearer" = []), ("basic" = [])),
+    request_body = ResumeBody,
+    responses(
+        (status = 200, description = "What is watched is asked about again at once", body = ResumedShape),
+        (status = 400, description = "The order is not clear", body = ProblemShape, content_type = "application/problem+json"),
+        (status = 404, description = "This scope is not paused", body = ProblemShape, content_type = "application/problem+json"),
+    ))]
 pub async fn resume(_leave: MayOrder, State(face): State<Face>, headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
     let order: ResumeBody = order(&face, &headers, body).await?;
     let scope = scope(order.scope, order.playbook, order.target)?;
@@ -89,6 +131,13 @@ pub async fn resume(_leave: MayOrder, State(face): State<Face>, headers: HeaderM
 }
 
 /// `POST /breaker/reset`
+#[utoipa::path(post, path = "/breaker/reset", tag = "orders", summary = "Close a breaker by hand", security(("bearer" = []), ("basic" = [])),
+    request_body = ResetBody,
+    responses(
+        (status = 200, description = "Closed, and counting from nothing", body = ResetShape),
+        (status = 400, description = "The order is not clear", body = ProblemShape, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such breaker", body = ProblemShape, content_type = "application/problem+json"),
+    ))]
 pub async fn reset(_leave: MayOrder, State(face): State<Face>, headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
     let order: ResetBody = order(&face, &headers, body).await?;
     let breaker = sentence("breaker", order.breaker, MAX_ACTOR * 3)?;
@@ -97,8 +146,26 @@ pub async fn reset(_leave: MayOrder, State(face): State<Face>, headers: HeaderMa
     Ok(Json(json!({ "reset": { "breaker": breaker, "actor": actor, "reason": reason } })))
 }
 
+/// `POST /abort`
+#[utoipa::path(post, path = "/abort", tag = "orders", summary = "Break one run off at its next safe point", security(("bearer" = []), ("basic" = [])),
+    request_body = AbortBody,
+    responses(
+        (status = 200, description = "Ordered, now or before: no drain and no restart of this record begins any more", body = AbortedShape),
+        (status = 400, description = "The order is not clear", body = ProblemShape, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such record", body = ProblemShape, content_type = "application/problem+json"),
+        (status = 409, description = "Its restart is begun, or it is closed already", body = ProblemShape, content_type = "application/problem+json"),
+    ))]
+pub async fn abort(_leave: MayOrder, State(face): State<Face>, headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
+    let order: AbortBody = order(&face, &headers, body).await?;
+    let id = order.id.parse().map_err(|_| bad("id: an audit record's id is a UUID, as /guards lists it under open"))?;
+    let aborted = face.desk.abort(id, actor(order.actor)?, reason(order.reason)?).await?;
+    Ok(Json(json!({ "aborted": aborted })))
+}
+
 /// `GET /guards`
-pub async fn guards(_leave: MayRead, State(face): State<Face>) -> Result<Json<Value>, Problem> {
+#[utoipa::path(get, path = "/guards", tag = "reading", summary = "What is true now: every rail, what is under way, what is waited for", security(("bearer" = []), ("basic" = [])),
+    responses((status = 200, description = "Read from memory", body = Board)))]
+pub async fn guards(_leave: MayRead, State(face): State<Face>) -> Result<Json<Board>, Problem> {
     Ok(Json(face.desk.guards().await?))
 }
 

@@ -63,6 +63,7 @@ impl From<DeskError> for Problem {
         match error {
             DeskError::NoSuch(detail) => Problem::no_such(detail),
             DeskError::BadQuery(detail) => Problem::bad("bad_query", detail),
+            DeskError::TooLate(detail) => Problem::new(StatusCode::CONFLICT, "too_late", detail),
             DeskError::Unavailable(error) => error.into(),
         }
     }

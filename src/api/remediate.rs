@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::desk::Receipt;
 use super::door::MayDeliver;
+use super::openapi::{DeliveryShape, FollowedShape, ProblemShape, ResultsShape};
 use super::problem::Problem;
 use super::{Face, body};
 use crate::alert::{AlertGroup, AlertStatus};
@@ -37,6 +38,16 @@ struct Followed<'r> {
 }
 
 /// The route.
+#[utoipa::path(post, path = "/remediate", tag = "alerts", summary = "Alertmanager's webhook, or the same by hand", security(("bearer" = []), ("basic" = [])),
+    params(("wait" = Option<String>, Query, description = "Hold the answer until every record has an outcome, at most this long", example = "5m")),
+    request_body = DeliveryShape,
+    responses(
+        (status = 202, description = "On disk; with `wait`, the time was up before every record had an outcome",
+            content((ResultsShape = "application/json"))),
+        (status = 200, description = "With `wait`: every record has an outcome", body = FollowedShape),
+        (status = 400, description = "It can never be read; Alertmanager does not send it again", body = ProblemShape, content_type = "application/problem+json"),
+        (status = 413, description = "Larger than limits.body", body = ProblemShape, content_type = "application/problem+json"),
+    ))]
 pub async fn remediate(
     _leave: MayDeliver,
     State(face): State<Face>,

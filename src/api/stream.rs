@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Face;
 use super::door::MayRead;
+use super::openapi::{LineShape, ProblemShape};
 use super::problem::{Problem, stopping};
 
 /// Readers at a time; each asks the journal once per commit.
@@ -31,6 +32,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(3);
 
 /// The route.
+#[utoipa::path(get, path = "/audit/stream", tag = "reading", summary = "Closed records as they close", security(("bearer" = []), ("basic" = [])),
+    params(
+        ("after" = Option<u64>, Query, description = "Begin after this event's id; without it, with the next record to close"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "As `after`, and before it"),
+    ),
+    responses(
+        (status = 200, description = "Server-sent events `record`; the id is the closing entry's number, the data one line of the audit",
+            body = LineShape, content_type = "text/event-stream"),
+        (status = 400, description = "Not an event's id", body = ProblemShape, content_type = "application/problem+json"),
+    ))]
 pub async fn follow(_leave: MayRead, State(face): State<Face>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let after = last_seen(&uri, &headers)?;
     if face.closing.is_cancelled() {

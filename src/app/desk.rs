@@ -8,21 +8,25 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
+use crate::act::abort::{self, Ordered};
 use crate::alert::AlertGroup;
+use crate::api::board::{AbortState, Aborting, Board};
 use crate::api::desk::{
     AuditFilter, BreakerState, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, RecordPage, Unavailable,
 };
+use crate::app::board::board;
 use crate::audit::JournalError;
 use crate::audit::export::line;
 use crate::audit::query::{Cursor, Filter};
 use crate::detect;
 use crate::episodes::Episodes;
-use crate::event::{Draft, Event, Pause, PauseScope, Record, RecordId};
+use crate::event::{Abort, Draft, Event, Pause, PauseScope, Phase, Record, RecordId, Step};
 use crate::guard::breaker::BreakerState as Breaker;
 use crate::guard::ledger::breaker_name;
 use crate::guard::view;
 use crate::pipeline::Context;
 use crate::reason::Reason;
+use crate::words;
 
 /// The real desk.
 pub struct FrontDesk {
@@ -192,27 +196,34 @@ impl Desk for FrontDesk {
         self.order(Event::BreakerReset { breaker, actor, reason }).await
     }
 
-    async fn guards(&self) -> Result<Value, Unavailable> {
+    async fn abort(&self, id: RecordId, actor: String, reason: String) -> Result<Aborting, DeskError> {
         let now = self.context.world.clock.now();
-        let books = self.context.journal.read(|state| state.books.clone());
-        let playbooks: Vec<Value> =
-            self.context.playbooks().iter().map(|playbook| view::playbook(&books, playbook, &self.context.limits, now)).collect();
-        Ok(json!({
-            "at": now,
-            "pauses": books.pauses,
-            "playbooks": playbooks,
-            "in_flight": books.live.held.values().collect::<Vec<_>>(),
-            "drained": books.drained,
-            "watches": books.watches.values().map(|watch| json!({
-                "key": watch.key,
-                "target": watch.accepted.target.as_ref().map(ToString::to_string),
-                "record": watch.record,
-                "outcome": watch.outcome,
-                "reason": watch.reason,
-                "detail": watch.detail,
-                "since": watch.since,
-            })).collect::<Vec<_>>(),
-        }))
+        let order = Abort { actor: actor.clone(), reason: reason.clone() };
+        let ordered = abort::order(&self.context.journal, now, id, order).await.map_err(unavailable)?;
+        let at =
+            |phase: Phase, step: Option<Step>| step.map_or_else(|| words::phase(phase).to_owned(), |step| step.word().to_owned());
+        match ordered {
+            Ordered::Now { phase, step } => {
+                let detail = words::abort_ordered(&at(phase, step), step == Some(Step::Drain));
+                Ok(Aborting { id, actor, reason, state: AbortState::Ordered, detail })
+            }
+            Ordered::Before(Abort { actor, reason }) => {
+                let detail = "somebody ordered it before; that order stands".to_owned();
+                Ok(Aborting { id, actor, reason, state: AbortState::AlreadyOrdered, detail })
+            }
+            Ordered::TooLate { phase, step } => Err(DeskError::TooLate(words::abort_too_late(&at(phase, step)))),
+            Ordered::NotOpen => match self.context.journal.record(id).await.map_err(unavailable)? {
+                None => Err(DeskError::NoSuch(format!("there is no record {id}"))),
+                Some(record) => {
+                    let watched = self.context.journal.read(|state| state.books.watches.contains_key(&record.accepted.key));
+                    Err(DeskError::TooLate(words::abort_closed(&record, watched)))
+                }
+            },
+        }
+    }
+
+    async fn guards(&self) -> Result<Board, Unavailable> {
+        Ok(board(&self.context, &self.episodes))
     }
 
     async fn readiness(&self) -> Vec<Probe> {

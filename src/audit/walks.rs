@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::audit::state::State;
 use crate::decide::playbook::Mode;
-use crate::event::{Accepted, Draft, Entry, Event, Intent, Member, Pause, PauseScope, Phase, Record, RecordId, Step};
+use crate::event::{Abort, Accepted, Draft, Entry, Event, Intent, Member, Pause, PauseScope, Phase, Record, RecordId, Step};
 use crate::guard::rails::{BucketLevel, Rail, RailCheck, Refusal};
 use crate::reason::{Outcome, Reason};
 use crate::target::{ServerPath, Target};
@@ -114,7 +114,9 @@ impl Walker {
             return Draft::global(self.now, self.of_the_program(which));
         }
         let record = open[which as usize % open.len()];
-        let event = if what % 11 == 2 {
+        let event = if what > 245 && record.may_abort() {
+            Event::AbortOrdered { abort: Abort { actor: "ann".to_owned(), reason: "test".to_owned() } }
+        } else if what % 11 == 2 {
             let fingerprint = format!("{which:016x}");
             let alert = Member { fingerprint, labels: record.accepted.alert.labels.clone(), group_key: "other".to_owned() };
             Event::Folded { alert }
@@ -140,7 +142,9 @@ impl Walker {
         match record.phase {
             Phase::Accepted => evidence(&target, self.now, 0.1 + 0.2 + f64::from(what) / 3.0),
             Phase::Confirmed => decision(&target, self.now),
-            Phase::Decided if what.is_multiple_of(2) => Event::Refused { guards: refusals(), recurred: vec![id(1)] },
+            Phase::Decided if what.is_multiple_of(2) || record.abort.is_some() => {
+                Event::Refused { guards: refusals(), recurred: vec![id(1)] }
+            }
             Phase::Decided => Event::Intent { intent: Box::new(self.intent(&target, what)) },
             Phase::Admitted => self.of_a_run(record, what),
             Phase::Refused | Phase::Judged | Phase::Closed => closing(what),
@@ -159,7 +163,7 @@ impl Walker {
         let live = record.intent.as_ref().is_some_and(|intent| intent.mode == Mode::Live);
         let last = record.steps.last().map(|run| run.step);
         match Step::ALL.into_iter().find(|step| last.is_none_or(|last| *step > last)) {
-            Some(step) if live => Event::StepStarted { step },
+            Some(step) if live && record.abort.is_none() => Event::StepStarted { step },
             _ if record.done(Step::Restart) && what.is_multiple_of(3) => json(json!({ "event": "judged", "judgement": {
                 "verdict": "recovered", "reason": "recovery_confirmed", "detail": "0.04 below 0.3",
                 "looks": [{ "at": self.now, "value": 0.04, "sample_at": self.now, "counted": true, "detail": "fresh" }],

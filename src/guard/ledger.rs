@@ -45,7 +45,7 @@ pub struct Accounts {
     pub buckets: BTreeMap<String, Bucket>,
     /// Episodes held from permit to verdict.
     pub held: BTreeMap<EpisodeKey, Held>,
-    /// When the last permit for a target was given.
+    /// When the last permit for a target was given, or a person aborted a run of it: the cooldown counts from there.
     pub granted: BTreeMap<EpisodeKey, Timestamp>,
     /// When a replica of the service was last drained by us.
     pub drains: BTreeMap<EpisodeKey, DrainMark>,
@@ -213,6 +213,12 @@ impl Books {
             }
             Event::Readmitted { server, .. } => {
                 self.drained.remove(server);
+            }
+            Event::AbortOrdered { .. } => {
+                // Otherwise what was aborted before its permit would begin anew at the next look.
+                if let Some(record) = record {
+                    self.accounts_mut(record.accepted.mode).granted.insert(record.accepted.key.clone(), entry.at);
+                }
             }
             Event::Closed { outcome, .. } => {
                 if let (Some(id), Some(record)) = (entry.record, record) {

@@ -168,7 +168,7 @@ fn cooldown(accounts: &Accounts, request: &Request<'_>, key: &EpisodeKey, now: T
         return pass(Rail::Cooldown, "this target was never remediated".to_owned());
     };
     let since = now.duration_since(*granted);
-    let detail = format!("last permit {} ago, must be at least {cooldown}", words::roughly(since));
+    let detail = format!("last permit or abort {} ago, must be at least {cooldown}", words::roughly(since));
     if since >= cooldown.signed() {
         pass(Rail::Cooldown, detail)
     } else {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use remediator::alert::{AlertGroup, AlertStatus};
+use remediator::api::board::{AbortState, Aborting, Board};
 use remediator::api::desk::{
     AuditFilter, BreakerState, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, ReceiptState, RecordPage,
     Unavailable,
@@ -34,6 +35,8 @@ pub struct Fake {
     pub broken: AtomicBool,
     /// Nothing is answered, ever.
     pub stuck: AtomicBool,
+    /// What `/guards` answers.
+    pub board: Mutex<Board>,
     /// The story told of the record with the id 0, in bytes.
     pub long_story: Mutex<usize>,
 }
@@ -50,6 +53,7 @@ impl Default for Fake {
             waiting: watch::channel(0).0,
             broken: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
+            board: Mutex::new(crate::board::board()),
             long_story: Mutex::default(),
         }
     }
@@ -221,9 +225,21 @@ impl Desk for Fake {
         Ok(())
     }
 
-    async fn guards(&self) -> Result<Value, Unavailable> {
+    async fn abort(&self, wanted: RecordId, actor: String, reason: String) -> Result<Aborting, DeskError> {
         self.ready().await?;
-        Ok(json!({ "remediations_allowed": true }))
+        let known = self.records.lock().expect("no test panicked here").get(&wanted).map(Record::is_closed);
+        match known {
+            None => return Err(DeskError::NoSuch(format!("there is no record {wanted}"))),
+            Some(true) => return Err(DeskError::TooLate(format!("record {wanted} is closed already (recovered)"))),
+            Some(false) => {}
+        }
+        self.order(format!("abort {wanted} by {actor}: {reason}"));
+        Ok(Aborting { id: wanted, actor, reason, state: AbortState::Ordered, detail: "nothing is restarted".to_owned() })
+    }
+
+    async fn guards(&self) -> Result<Board, Unavailable> {
+        self.ready().await?;
+        Ok(self.board.lock().expect("no test panicked here").clone())
     }
 
     async fn readiness(&self) -> Vec<Probe> {

@@ -3,8 +3,10 @@
 //! No test here looks at a clock. Where something must end, the test waits until it has ended; a guard far above any
 //! sensible time turns a hang into a failure.
 
+mod board;
 mod desk;
 mod listening;
+mod openapi;
 mod orders;
 mod reading;
 mod remediate;

@@ -3,7 +3,7 @@
 use crate::wire::{OPERATOR, READER, RECEIVER, With, start};
 
 /// Every route: method, path, and which of receiver, reader and operator may call it.
-const ROUTES: [(&str, &str, [bool; 3]); 8] = [
+const ROUTES: [(&str, &str, [bool; 3]); 9] = [
     ("POST", "/remediate", [true, false, false]),
     ("GET", "/audit", [false, true, true]),
     ("GET", "/audit/018f0000-0000-7000-8000-000000000001", [false, true, true]),
@@ -12,6 +12,7 @@ const ROUTES: [(&str, &str, [bool; 3]); 8] = [
     ("POST", "/pause", [false, false, true]),
     ("POST", "/resume", [false, false, true]),
     ("POST", "/breaker/reset", [false, false, true]),
+    ("POST", "/abort", [false, false, true]),
 ];
 
 /// Story `no_credentials`: 401, counted, alertable.
@@ -37,7 +38,7 @@ async fn every_route_demands_its_role() {
             }
         }
     }
-    for path in ["/metrics", "/healthz", "/readyz"] {
+    for path in ["/metrics", "/healthz", "/readyz", "/openapi.json"] {
         assert_eq!(running.get(path).await.status, 200, "{path} needs no token");
     }
     let metrics = running.metrics().await;
@@ -121,6 +122,33 @@ async fn an_order_that_is_not_clear_is_not_taken() {
     running.desk.set_broken(true);
     assert_eq!(running.post("/pause", br#"{"reason":"r"}"#).await.status, 503);
     assert!(running.desk.orders.lock().expect("no panic").is_empty());
+}
+
+#[tokio::test]
+async fn an_abort_names_an_open_record() {
+    let running = start(With::default()).await;
+    running.post("/remediate", br#"{"alerts":[{"labels":{"alertname":"FdLeakFast","instance":"inventory-2:8080"}}]}"#).await;
+    let id = crate::desk::id(1);
+    let order = format!(r#"{{"id":"{id}","reason":"wrong replica","actor":"ada"}}"#);
+    let answer = running.post("/abort", &order).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let aborted = answer.json()["aborted"].clone();
+    assert_eq!((aborted["id"].as_str(), aborted["state"].as_str()), (Some(id.to_string().as_str()), Some("ordered")));
+    assert_eq!(*running.desk.orders.lock().expect("no panic"), [format!("abort {id} by ada: wrong replica")]);
+    running.desk.close(id);
+    let answer = running.post("/abort", &order).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (409, "too_late"));
+    let other = order.replace(&id.to_string(), &crate::desk::id(2).to_string());
+    for (body, status, code) in [
+        (other.as_str(), 404, "not_found"),
+        (r#"{"id":"inventory-2","reason":"r"}"#, 400, "bad_order"),
+        (r#"{"reason":"r"}"#, 400, "bad_order"),
+        (&format!(r#"{{"id":"{id}"}}"#), 400, "bad_order"),
+    ] {
+        let answer = running.post("/abort", body).await;
+        assert_eq!((answer.status, answer.problem().as_str()), (status, code), "{body}");
+    }
+    assert_eq!(running.desk.orders.lock().expect("no panic").len(), 1, "nothing else was ordered");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 //! here; that the slow rule sees it a day ahead is proven with promtool (`prometheus-rules/tests`), and the ticket in the
 //! fifth week needs tickets.
 
+mod abort;
 mod act;
 mod breaker;
 mod chaos;

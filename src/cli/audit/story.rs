@@ -108,6 +108,7 @@ fn lines(event: &Event) -> Vec<(&'static str, String)> {
             let looks = judgement.looks.iter().map(|look| ("", look_line(look.at, look.value, &look.detail)));
             looks.chain([("", judgement.detail.clone())]).collect()
         }
+        Event::AbortOrdered { abort } => vec![(YELLOW, words::aborted(abort))],
         Event::Closed { outcome, reason, detail } => {
             let style = if outcome.is_settled() { GREEN } else { RED };
             vec![(style, format!("{outcome}, {reason}")), ("", detail.clone())]
