@@ -75,6 +75,7 @@ reasons! {
     ServerMissing => "server_missing", Match, "the container's server is not known at the balancer";
     AddressMismatch => "address_mismatch", Match, "the balancer's address for the server is not the container's";
     SharedNetwork => "shared_network", Match, "the container shares its network namespace with others";
+    OwnInfrastructure => "own_infrastructure", Match, "the container is a part of what remediator stands on";
 
     DockerUnavailable => "docker_unavailable", Decide, "the Docker Engine could not be asked";
     BalancerUnavailable => "balancer_unavailable", Decide, "the balancer could not be asked";

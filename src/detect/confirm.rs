@@ -50,7 +50,7 @@ pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Ev
     );
     let ((reading, by), replica, vetoes) = tokio::join!(
         read(&*world.metrics, question, &rules, &scrapes, at),
-        replica(world, target, &containers, &servers),
+        replica(world, question, &containers, &servers),
         vetoes(&*world.metrics, playbook, target, labels, at),
     );
     // A silence of the alert that fires means hold, too.
@@ -363,7 +363,7 @@ async fn by_query(
 
 async fn replica(
     world: &World,
-    target: &Target,
+    Question { target, playbook, .. }: Question<'_>,
     containers: &Answer<Vec<ContainerSummary>>,
     servers: &Answer<Vec<Server>>,
 ) -> Result<target::Replica, NoReplica> {
@@ -372,7 +372,8 @@ async fn replica(
     let picked = target::pick(containers, target).map_err(NoReplica::Unmatched)?;
     let container = world.engine.inspect(&picked.id).await.map_err(NoReplica::Unanswered)?;
     let servers = servers.as_ref().map_err(unanswered)?;
-    target::resolve(target, &container, containers, servers).map_err(NoReplica::Unmatched)
+    let resolve = if playbook.infrastructure { target::resolve_any } else { target::resolve };
+    resolve(target, &container, containers, servers).map_err(NoReplica::Unmatched)
 }
 
 /// Every opted-in replica of the service, with what the balancer and the rules say of it.

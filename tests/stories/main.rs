@@ -13,6 +13,7 @@ mod chaos;
 mod core;
 mod crash;
 mod deliveries;
+mod infrastructure;
 mod kit;
 mod observer;
 mod pages;
