@@ -150,9 +150,13 @@ impl Episodes {
     }
 
     async fn attend(self, key: EpisodeKey, task: Arc<Task>) {
+        let mut blind = 0;
         while !self.context.shutdown.is_cancelled() {
             match self.work(&key) {
-                Work::Walk(record) => self.walk(*record).await,
+                Work::Walk(record) => {
+                    self.walk(*record).await;
+                    blind = 0;
+                }
                 Work::Watch(watch) => {
                     let wait = self.patience(&watch);
                     tokio::select! {
@@ -163,7 +167,7 @@ impl Episodes {
                     let _turn = self.turns.acquire().await;
                     // What it is about may have changed while we waited.
                     if let Work::Watch(watch) = self.work(&key) {
-                        ask_again(&self.context, &watch).await;
+                        ask_again(&self.context, &watch, &mut blind).await;
                     }
                 }
                 Work::Nothing if self.leave(&key) => break,

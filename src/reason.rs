@@ -60,6 +60,7 @@ reasons! {
     PrometheusBlind => "prometheus_blind", Confirm, "Prometheus does not see its targets: the observer is blind";
     RuleMissing => "rule_missing", Confirm, "Prometheus has no alerting rule of this name";
     RuleStale => "rule_stale", Confirm, "Prometheus has not evaluated the alert's rule lately";
+    RuleLags => "rule_lags", Confirm, "the rule began to fire before the container started, and the recovery query calls the replica well";
     AlertPending => "alert_pending", Confirm, "the condition holds but has not lasted for the rule's `for`";
     SignalsMixed => "signals_mixed", Confirm, "the rule's listing and its expression disagree";
     InputMissing => "input_missing", Confirm, "a series that the decision needs is missing";

@@ -18,8 +18,8 @@ use crate::event::Accepted;
 use crate::reason::Reason;
 use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER, Target};
 use crate::world::{
-    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlertState, Sample, ScrapeTarget, Server, ServerStatus, Unanswered,
-    World,
+    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlert, RuleAlertState, Sample, ScrapeTarget, Server, ServerStatus,
+    Unanswered, World,
 };
 
 /// How much later than its interval a rule's evaluation may be before the rule counts as stale.
@@ -53,6 +53,13 @@ pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Ev
         replica(world, question, &containers, &servers),
         vetoes(&*world.metrics, playbook, target, labels, at),
     );
+    let reading = match (reading, &replica) {
+        (Reading::Firing { value, query }, Ok(replica)) => match lags(&*world.metrics, question, &rules, replica, at).await {
+            Some(why) => Reading::Unknown { why },
+            None => Reading::Firing { value, query },
+        },
+        (reading, _) => reading,
+    };
     // A silence of the alert that fires means hold, too.
     let silences = match (silences, by) {
         (Ok(mut found), Some(labels)) => world.pager.silences(&labels).await.map(|more| {
@@ -212,6 +219,42 @@ async fn by_another_rule(
         }
     }
     Ok(None)
+}
+
+/// Every alert that fires for the target began before its container started, and the recovery query calls it well: a rule
+/// that looks back over a window goes on about the process before. Whoever restarted the container has cured it.
+async fn lags(
+    metrics: &dyn Metrics,
+    question: Question<'_>,
+    rules: &Answer<Vec<AlertingRule>>,
+    replica: &target::Replica,
+    at: Timestamp,
+) -> Option<Unanswered> {
+    let Question { accepted, target, playbook, .. } = question;
+    let (Confirm::Rule { .. }, Ok(rules), Some(started)) = (&playbook.confirm, rules, replica.container.started_at) else {
+        return None;
+    };
+    let ours = |alert: &&RuleAlert| {
+        let mut delivered = accepted.alert.labels.clone();
+        delivered.0.extend(alert.labels.0.clone());
+        let named = alert.labels.get(&playbook.replica_label) == Some(target.instance.as_str());
+        named && alert.state == RuleAlertState::Firing && playbook.claims(&delivered)
+    };
+    let began = rules.iter().flat_map(|rule| &rule.alerts).filter(ours).filter_map(|alert| alert.active_at).max()?;
+    if began >= started {
+        return None;
+    }
+    let spec = &playbook.recovered;
+    let named = target_labels(&playbook.replica_label, target, &accepted.alert.labels);
+    let query = Template::parse(&spec.query).and_then(|template| template.bind(&named)).ok()?;
+    let value = one_value(metrics, "the recovery query", &query, at).await.ok().filter(|value| *value < spec.below)?;
+    let detail = format!(
+        "the alert began {} before the container started, and the recovery query is {}, below {}",
+        crate::words::roughly(started.duration_since(began)),
+        crate::words::number(value),
+        crate::words::number(spec.below),
+    );
+    Some(Unanswered::new(Reason::RuleLags, detail))
 }
 
 fn disagreement(alertname: &str, view: &RuleView) -> Unanswered {

@@ -8,6 +8,7 @@
 //! fifth week needs tickets.
 
 mod act;
+mod aftermath;
 mod breaker;
 mod chaos;
 mod core;
