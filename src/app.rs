@@ -35,6 +35,7 @@ use crate::guard::rails::Limits;
 use crate::metrics::Telemetry;
 use crate::page::{self, keep_paging};
 use crate::pipeline::{Context, Timing};
+use crate::target::infrastructure::Infrastructure;
 use crate::world::World;
 
 /// How often the balancer is compared with the journal, and the doors are tried.
@@ -63,11 +64,23 @@ pub fn live_world(config: &Config) -> anyhow::Result<World> {
     let docker = Docker::new(&s.docker.read, &s.docker.restart, s.docker.timeout.get()).context("docker")?;
     Ok(World {
         metrics: Arc::new(Prometheus::new(&s.prometheus.url, s.prometheus.timeout.get()).context("prometheus")?),
-        engine: Arc::new(docker.only(s.docker.only.clone())),
+        engine: Arc::new(docker.only(s.docker.only.clone()).ours(infrastructure(s))),
         balancer: Arc::new(HaProxy::new(&s.haproxy.address, s.haproxy.timeout.get()).context("haproxy")?),
         pager: Arc::new(Alertmanager::new(&s.alertmanager.urls, s.alertmanager.timeout.get()).context("alertmanager")?),
         clock: Arc::new(SystemClock),
     })
+}
+
+/// What this process stands on, as its own configuration names it.
+fn infrastructure(settings: &Settings) -> Infrastructure {
+    let mut ours = Infrastructure::default();
+    ours.endpoint("prometheus.url", &settings.prometheus.url);
+    settings.alertmanager.urls.iter().for_each(|url| ours.endpoint("alertmanager.urls", url));
+    ours.endpoint("docker.read", &settings.docker.read);
+    ours.endpoint("docker.restart", &settings.docker.restart);
+    ours.endpoint("haproxy.address", &settings.haproxy.address);
+    crate::edge::host::container_ids().iter().for_each(|id| ours.own(id));
+    ours
 }
 
 impl App {

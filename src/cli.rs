@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod check;
 pub mod explain;
+mod lines;
 mod log;
 pub mod papers;
 pub mod probe;

@@ -161,7 +161,7 @@ fn intake(state: &State, claims: Vec<Claim>, origin: &Origin, now: Timestamp) ->
             (AlertStatus::Firing, None, Some(id)) => {
                 let accepted = accepted(&claim, &fingerprint, origin);
                 if state.books.watches.get(&claim.key).is_some_and(|watch| !watch.knows(&accepted)) {
-                    drafts.push(Draft::global(now, Event::Joined { accepted: Box::new(accepted) }));
+                    drafts.push(Draft::global(now, Event::Joined { accepted: Box::new(accepted), of: Some(id) }));
                 }
                 (Some(id), ReceiptState::Folded, "this episode is being watched and is asked about again now")
             }

@@ -160,9 +160,13 @@ impl Episodes {
     }
 
     async fn attend(self, key: EpisodeKey, task: Arc<Task>) {
+        let mut blind = 0;
         while !self.context.shutdown.is_cancelled() {
             match self.work(&key) {
-                Work::Walk(record) => self.walk(*record).await,
+                Work::Walk(record) => {
+                    self.walk(*record).await;
+                    blind = 0;
+                }
                 Work::Watch(watch) => {
                     let wait = self.patience(&watch);
                     task.looks_at(self.context.world.clock.now().checked_add(wait).ok());
@@ -175,7 +179,7 @@ impl Episodes {
                     let _turn = self.turns.acquire().await;
                     // What it is about may have changed while we waited.
                     if let Work::Watch(watch) = self.work(&key) {
-                        ask_again(&self.context, &watch).await;
+                        ask_again(&self.context, &watch, &mut blind).await;
                     }
                 }
                 Work::Nothing if self.leave(&key) => break,

@@ -93,6 +93,9 @@ pub enum Event {
     /// A firing was delivered for an episode that is being watched, and says something that the watch did not know.
     Joined {
         accepted: Box<Accepted>,
+        /// The record that the watch points to, so that it is found by this alert, too.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<RecordId>,
     },
     /// Nobody waits for this key any more.
     WatchEnded {

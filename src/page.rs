@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::alert::LabelSet;
 use crate::audit::query::Filter;
+use crate::edge::redact::plain_line;
 use crate::event::Record;
 use crate::guard::ledger::Watch;
 use crate::metrics::Telemetry;
@@ -26,6 +27,10 @@ use crate::world::PageAlert;
 pub const ALERTNAME: &str = "RemediationEscalated";
 /// Earlier records told in a page.
 const HISTORY: usize = 10;
+/// Longest label value, in bytes: names that an alert brought reach pagers and chats, which cut or break at less.
+const MAX_VALUE: usize = 256;
+/// Longest sentence, in bytes.
+const MAX_SENTENCE: usize = 2_000;
 /// Changes that come together are sent together.
 const GATHER: Duration = Duration::from_millis(200);
 /// How soon a page that no Alertmanager took is sent again.
@@ -151,20 +156,20 @@ fn labels(watch: &Watch) -> LabelSet {
     let playbook = watch.accepted.playbook.as_ref().map(ToString::to_string);
     for (name, value) in [("service", service), ("instance", instance), ("playbook", playbook)] {
         if let Some(value) = value {
-            labels.0.insert(name.to_owned(), value);
+            labels.0.insert(name.to_owned(), plain_line(&value, MAX_VALUE));
         }
     }
     // Without a target only the alert's own name tells two of them apart.
     if target.is_none() {
-        labels.0.insert("alert".to_owned(), alert.alertname().to_owned());
+        labels.0.insert("alert".to_owned(), plain_line(alert.alertname(), MAX_VALUE));
     }
     labels
 }
 
 fn annotations(external_url: &str, watch: &Watch, record: Option<&Record>, history: &[Record], head: &str) -> LabelSet {
     LabelSet::from([
-        ("summary", words::page_summary(watch).as_str()),
-        ("description", watch.detail.as_str()),
+        ("summary", plain_line(&words::page_summary(watch), MAX_SENTENCE).as_str()),
+        ("description", plain_line(&watch.detail, MAX_SENTENCE).as_str()),
         ("record", link(external_url, watch).as_str()),
         ("history", words::history(history).as_str()),
         ("commands", words::manual_commands(watch, record).as_str()),
@@ -185,7 +190,7 @@ fn store_trouble(host: &str, why: &str, now: Timestamp, ends_at: Timestamp) -> P
         ]),
         annotations: LabelSet::from([
             ("summary", "remediator cannot write its journal, so it does nothing"),
-            ("description", why),
+            ("description", plain_line(why, MAX_SENTENCE).as_str()),
             ("runbook_url", words::runbook_url(Reason::StoreUnavailable).as_str()),
         ]),
         starts_at: now,

@@ -152,9 +152,11 @@ async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<
 
 /// The signals disagree in a way that a moment may settle.
 pub fn unclear(reading: &Reading) -> bool {
-    use Reason::{AlertPending, InputMissing, InputStale, RuleStale, SignalsMixed};
+    use Reason::{AlertPending, InputMissing, InputStale, RuleLags, RuleStale, SignalsMixed};
     match reading {
-        Reading::Unknown { why } => matches!(why.reason, AlertPending | InputMissing | InputStale | RuleStale | SignalsMixed),
+        Reading::Unknown { why } => {
+            matches!(why.reason, AlertPending | InputMissing | InputStale | RuleLags | RuleStale | SignalsMixed)
+        }
         Reading::Firing { .. } | Reading::Quiet { .. } => false,
     }
 }

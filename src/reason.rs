@@ -60,6 +60,7 @@ reasons! {
     PrometheusBlind => "prometheus_blind", Confirm, "Prometheus does not see its targets: the observer is blind";
     RuleMissing => "rule_missing", Confirm, "Prometheus has no alerting rule of this name";
     RuleStale => "rule_stale", Confirm, "Prometheus has not evaluated the alert's rule lately";
+    RuleLags => "rule_lags", Confirm, "the rule began to fire before the container started, and the recovery query calls the replica well";
     AlertPending => "alert_pending", Confirm, "the condition holds but has not lasted for the rule's `for`";
     SignalsMixed => "signals_mixed", Confirm, "the rule's listing and its expression disagree";
     InputMissing => "input_missing", Confirm, "a series that the decision needs is missing";
@@ -75,6 +76,7 @@ reasons! {
     ServerMissing => "server_missing", Match, "the container's server is not known at the balancer";
     AddressMismatch => "address_mismatch", Match, "the balancer's address for the server is not the container's";
     SharedNetwork => "shared_network", Match, "the container shares its network namespace with others";
+    OwnInfrastructure => "own_infrastructure", Match, "the container is a part of what remediator stands on";
 
     DockerUnavailable => "docker_unavailable", Decide, "the Docker Engine could not be asked";
     BalancerUnavailable => "balancer_unavailable", Decide, "the balancer could not be asked";

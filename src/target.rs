@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 use crate::reason::Reason;
 use crate::world::{Container, ContainerSummary, Server};
 
+pub mod infrastructure;
+
 /// What all of our container labels begin with.
 pub const LABEL_PREFIX: &str = "remediator.";
 /// Container label that opts a container in: `remediator.enable=true`.
@@ -26,6 +28,10 @@ pub const LABEL_SERVICE: &str = "remediator.service";
 pub const LABEL_INSTANCE: &str = "remediator.instance";
 /// Container label with the replica's name at the balancer, `backend/server`.
 pub const LABEL_SERVER: &str = "remediator.server";
+
+/// Container label that makes a container a part of ours, whatever its value: it is no target of any playbook that does
+/// not say `infrastructure: true`.
+pub const LABEL_ROLE: &str = "remediator.role";
 
 /// Longest value taken as an instance; Prometheus itself has no limit.
 pub const MAX_INSTANCE: usize = 256;
@@ -293,12 +299,31 @@ pub fn pick<'a>(all: &'a [ContainerSummary], target: &Target) -> Result<&'a Cont
     }
 }
 
-/// The inspected container together with its server at the balancer, if the two are provably the same replica.
+/// The inspected container together with its server at the balancer, if the two are provably the same replica, and if it
+/// is no part of what this program stands on.
+///
+/// # Errors
+/// A part of our own infrastructure, and whatever [`resolve_any`] refuses.
+pub fn resolve(
+    target: &Target,
+    container: &Container,
+    all: &[ContainerSummary],
+    servers: &[Server],
+) -> Result<Replica, Unmatched> {
+    let role = label(&container.labels, LABEL_ROLE).map(|role| format!("it is labelled {LABEL_ROLE}={role:?}"));
+    if let Some(why) = container.infrastructure.clone().or(role) {
+        let detail = format!("container {} is no target: {why}", container.name);
+        return Err(unmatched(Reason::OwnInfrastructure, detail));
+    }
+    resolve_any(target, container, all, servers)
+}
+
+/// As [`resolve`], for a playbook that says `infrastructure: true`.
 ///
 /// # Errors
 /// No `remediator.server` label or a malformed one, a server the balancer does not know, an address that is not the
 /// container's own, and a network namespace shared with other containers (restarting it would take them down too).
-pub fn resolve(
+pub fn resolve_any(
     target: &Target,
     container: &Container,
     all: &[ContainerSummary],

@@ -21,6 +21,9 @@ use crate::pipeline::{Context, Ending, plan_of};
 use crate::reason::{Outcome, Reason};
 use crate::verify::recovery::below_now;
 
+/// Looks in a row that say nothing before a cure on trial counts as unseen: a Prometheus that is restarted is back by then.
+const BLIND_AFTER: u32 = 4;
+
 /// What asking again came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -33,9 +36,10 @@ pub enum Asked {
 }
 
 /// Asks about a watched episode again, and opens a record when the answer is news. Returns true while it is watched.
-pub async fn ask_again(context: &Context, watch: &Watch) -> bool {
+/// `blind` counts the looks in a row that said nothing; a new process begins to count anew.
+pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut u32) -> bool {
     let now = context.world.clock.now();
-    let (asked, about) = ask(context, watch, now).await;
+    let (asked, about) = ask(context, watch, blind, now).await;
     let draft = match asked {
         Asked::Same => return true,
         Asked::Over(detail) => Draft::global(now, Event::WatchEnded { key: watch.key.clone(), detail }),
@@ -70,13 +74,18 @@ pub async fn ask_again(context: &Context, watch: &Watch) -> bool {
 }
 
 /// Asks about every alert of the episode, and says which of them brings news.
-async fn ask<'a>(context: &Context, watch: &'a Watch, now: Timestamp) -> (Asked, &'a Accepted) {
-    let mut asked = match fresh_answer(context, &watch.accepted).await {
+async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut u32, now: Timestamp) -> (Asked, &'a Accepted) {
+    let answer = fresh_answer(context, &watch.accepted).await;
+    let unseen = answer.as_ref().and_then(|(_, answer)| answer.as_ref()).is_some_and(says_nothing);
+    *blind = if unseen { blind.saturating_add(1) } else { 0 };
+    let mut asked = match answer {
         Some((_, Some(answer))) if remedied(watch) && !proven(context, watch, &answer, now).await => Asked::Same,
         // A rule that lags behind fires on although the replica is well: its cure is not to be repeated.
         Some((evidence, _)) if lags(context, watch, &watch.accepted, &evidence, now).await => Asked::Same,
         // Nothing else is news while it stands drained in our name; the reconciler goes on trying.
         Some(_) if left_drained(context, watch) => Asked::Same,
+        // Act or page, never silently: a cure that nobody can see hold is not yet one.
+        Some(_) if on_trial(context, watch, now) && *blind >= BLIND_AFTER => Asked::Changed,
         Some((evidence, answer)) => compare(context, watch, &evidence, answer.as_ref(), now),
         // Nobody can ask for it: no playbook, or no target. The page stays for its time.
         None if lasted(watch, now) >= context.timing.hold.signed() => Asked::Over("held for its time".to_owned()),
@@ -127,14 +136,7 @@ async fn fresh_answer(context: &Context, accepted: &Accepted) -> Option<(Evidenc
 fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option<&Ending>, now: Timestamp) -> Asked {
     let firing = matches!(evidence.reading, Reading::Firing { .. });
     if watch.outcome.is_settled() {
-        let recurrence = watch
-            .accepted
-            .playbook
-            .as_ref()
-            .filter(|_| watch.outcome == Outcome::Recovered)
-            .and_then(|name| context.playbook(name))
-            .map_or(SignedDuration::ZERO, |playbook| playbook.guards.breaker.recurrence.signed());
-        let trial = recurrence.max(context.timing.hold.signed());
+        let trial = recurrence(context, watch).max(context.timing.hold.signed());
         return match answer {
             _ if firing && !answer.is_some_and(only_waits) => Asked::Changed,
             _ if gone(evidence) && lasted(watch, now) >= trial => Asked::Over("quiet for its time".to_owned()),
@@ -157,6 +159,24 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
         }
         Some(_) => Asked::Changed,
     }
+}
+
+/// How long a cure is on trial; nothing else is.
+fn recurrence(context: &Context, watch: &Watch) -> SignedDuration {
+    let playbook = watch.accepted.playbook.as_ref().filter(|_| watch.outcome == Outcome::Recovered);
+    let playbook = playbook.and_then(|name| context.playbook(name));
+    playbook.map_or(SignedDuration::ZERO, |playbook| playbook.guards.breaker.recurrence.signed())
+}
+
+/// The breaker still waits to see whether this cure holds.
+fn on_trial(context: &Context, watch: &Watch, now: Timestamp) -> bool {
+    lasted(watch, now) < recurrence(context, watch)
+}
+
+/// Neither sick nor well. That a rule is about to fire, or was about to end, says something.
+fn says_nothing(answer: &Ending) -> bool {
+    answer.outcome == Outcome::UnknownCondition
+        && !matches!(answer.reason, Reason::AlertPending | Reason::SignalsMixed | Reason::RuleLags)
 }
 
 /// Shadow has said what it would do, and the playbook is still in shadow.

@@ -165,6 +165,9 @@ pub struct Container {
     pub published: Vec<SocketAddr>,
     #[serde(default)]
     pub restart_count: i64,
+    /// Which part of our own infrastructure it is, as `target::infrastructure` says it; none if it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infrastructure: Option<String>,
 }
 
 /// The Docker Engine, through its two doors.

@@ -209,7 +209,8 @@ impl Core {
             })
             .collect();
         let books_changed = self.published.read(|published| books_differ(published, working));
-        let changes = Changes { links: &staged.links, records: &records, state: working, books_changed };
+        let changes =
+            Changes { links: &staged.links, entries: &staged.entries, records: &records, state: working, books_changed };
         let full = self.published.full.load(Ordering::Relaxed);
         sqlite::write(&mut self.conn, |transaction| {
             projection::save(transaction, &changes)?;

@@ -15,11 +15,11 @@ use crate::audit::JournalError;
 use crate::audit::chain::{self, Head, Link, canonical};
 use crate::audit::state::State;
 use crate::edge::sqlite::{count, integer};
-use crate::event::{Event, Record, RecordId};
+use crate::event::{Entry, Event, Record, RecordId};
 use crate::guard::ledger::Books;
 
 /// Raised whenever folding the same entries gives something else than before, so that old projections are made again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE entries(
@@ -63,6 +63,8 @@ struct Stamp {
 /// What one commit writes.
 pub(super) struct Changes<'a> {
     pub links: &'a [Link],
+    /// Entries that may make a record findable by one more alert.
+    pub entries: &'a [Entry],
     /// Every record that the entries belong to, as it is after them; with the number of its first entry if that is new.
     pub records: &'a BTreeMap<RecordId, (Option<u64>, &'a Record)>,
     pub state: &'a State,
@@ -79,6 +81,9 @@ pub(super) fn save(transaction: &Transaction<'_>, changes: &Changes<'_>) -> Resu
     }
     for (opened_seq, record) in changes.records.values() {
         save_record(transaction, *opened_seq, record)?;
+    }
+    for entry in changes.entries {
+        save_joined(transaction, entry)?;
     }
     if changes.books_changed {
         put(transaction, "books", &Books { last_at: Timestamp::default(), last_decision: None, ..changes.state.books.clone() })?;
@@ -134,6 +139,18 @@ fn save_record(transaction: &Transaction<'_>, opened_seq: Option<u64>, record: &
     Ok(())
 }
 
+/// An alert that joined a watched episode leads to the record that the watch points to. Alertmanager throws our answer
+/// away, so that its fingerprint is all that anybody has to look by. The record itself is closed and stays as it is.
+fn save_joined(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), JournalError> {
+    let Event::Joined { accepted, of: Some(id) } = &entry.event else { return Ok(()) };
+    transaction
+        .prepare_cached(
+            "INSERT OR IGNORE INTO record_alerts(fingerprint, group_key, record) SELECT ?, ?, id FROM records WHERE id = ?",
+        )?
+        .execute(params![accepted.fingerprint, accepted.group_key, id.to_string()])?;
+    Ok(())
+}
+
 /// The state that the projections hold, or `None` when they are not those of the last entry.
 ///
 /// # Errors
@@ -185,13 +202,16 @@ pub(super) fn rebuild(transaction: &Transaction<'_>) -> Result<State, JournalErr
                 failed.get_or_insert(error);
             }
         }
+        if let Err(error) = save_joined(transaction, entry) {
+            failed.get_or_insert(error);
+        }
         Ok(())
     })?;
     if let Some(error) = failed {
         return Err(error);
     }
     let records = state.open.iter().map(|(id, record)| (*id, (opened.get(id).copied(), record))).collect();
-    save(transaction, &Changes { links: &[], records: &records, state: &state, books_changed: true })?;
+    save(transaction, &Changes { links: &[], entries: &[], records: &records, state: &state, books_changed: true })?;
     Ok(state)
 }
 

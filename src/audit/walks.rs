@@ -128,6 +128,12 @@ impl Walker {
 
     fn of_the_program(&self, which: u8) -> Event {
         let (actor, reason) = ("ann".to_owned(), "test".to_owned());
+        // Said of an episode that is watched; while none is, of nothing.
+        let watched = self.state.books.watches.values().nth(which as usize % 3);
+        if let Some(watch) = watched.filter(|_| which.is_multiple_of(7)) {
+            let accepted = Accepted { fingerprint: format!("{which:016x}"), ..watch.accepted.clone() };
+            return Event::Joined { accepted: Box::new(accepted), of: Some(watch.record) };
+        }
         match which % 5 {
             0 => Event::Paused { pause: Pause { scope: PauseScope::All, actor, reason, until: Some(self.now) } },
             1 => Event::Resumed { scope: PauseScope::All, actor, reason },

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use crate::app::live_world;
 use crate::cli::Exit;
 use crate::config::{self, Finding, Severity};
+use crate::edge::redact::plain_line;
+
+/// Longest line printed, in bytes.
+const MAX_LINE: usize = 4_000;
 
 #[derive(clap::Args, Debug)]
 pub struct CheckArgs {
@@ -58,6 +62,7 @@ fn print(errors: &[String], warnings: &[String], json: bool) {
         return;
     }
     for line in errors.iter().chain(warnings) {
-        println!("{line}");
+        // It may repeat what others wrote into labels, rules and files.
+        line.lines().for_each(|line| println!("{}", plain_line(line, MAX_LINE)));
     }
 }

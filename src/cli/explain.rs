@@ -17,9 +17,13 @@ use crate::detect::confirm::{Question, confirm};
 use crate::detect::payload;
 use crate::detect::{by_hand, target_of};
 use crate::edge::clock::SystemClock;
+use crate::edge::redact::plain_line;
 use crate::guard::ledger::Books;
 use crate::guard::rails::{Limits, RailCheck, Request, assess};
 use crate::world::{Clock as _, World};
+
+/// Longest line printed, in bytes.
+const MAX_LINE: usize = 4_000;
 
 #[derive(clap::Args, Debug)]
 pub struct ExplainArgs {
@@ -89,10 +93,11 @@ fn guards(playbook: &Playbook, limits: &Limits, evidence: &Evidence, explained: 
 }
 
 fn print(playbook: &Playbook, evidence: &Evidence, explained: &Explained, guards: &[RailCheck]) {
-    println!("{} on {} (playbook {}, {})", evidence.labels.alertname(), evidence.target, playbook.name, playbook.mode.word());
+    let about = format!("{} on {}", evidence.labels.alertname(), evidence.target);
+    println!("{} (playbook {}, {})", shown(&about), playbook.name, playbook.mode.word());
     for check in &explained.checks {
         let mark = if check.ok { "ok " } else { "NO " };
-        println!("  {mark} {:<13} {}", check.name, check.detail);
+        println!("  {mark} {:<13} {}", check.name, shown(&check.detail));
         if !check.would_act_if.is_empty() {
             println!("      {:<13} would act if {}", "", check.would_act_if);
         }
@@ -115,10 +120,15 @@ fn print(playbook: &Playbook, evidence: &Evidence, explained: &Explained, guards
             }
         }
         Decision::Escalate { finding } => {
-            println!("decision: page ({}, {}): {}", finding.outcome, finding.reason, finding.detail)
+            println!("decision: page ({}, {}): {}", finding.outcome, finding.reason, shown(&finding.detail))
         }
-        Decision::Ignore { finding } => println!("decision: nothing to do ({}): {}", finding.reason, finding.detail),
+        Decision::Ignore { finding } => println!("decision: nothing to do ({}): {}", finding.reason, shown(&finding.detail)),
     }
+}
+
+/// Text of other people must not steer the terminal.
+fn shown(text: &str) -> String {
+    plain_line(text, MAX_LINE)
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

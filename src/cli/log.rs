@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::lines::{Lines, Style};
 use crate::config::settings::{Log, LogFormat};
 
 /// Starts logging. `RUST_LOG` wins over the configuration.
@@ -11,10 +12,17 @@ pub fn start(log: &Log) {
     let level = log.level.clone().unwrap_or_else(|| "info".to_owned());
     let filter =
         EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::stderr().is_terminal();
+    let style = match log.format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Human if colour => Style::Coloured,
+        LogFormat::Human => Style::Plain,
+    };
+    let writer = move || Lines::new(std::io::stderr(), style);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = match log.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Human => builder.with_ansi(colour).try_init(),
     };
     if let Err(error) = started {
         eprintln!("remediator: logging could not be started: {error}");

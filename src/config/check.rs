@@ -141,13 +141,20 @@ async fn check_replicas(world: &World, playbook: &Playbook, seen: &Seen, notes: 
             );
             continue;
         }
-        check_replica(world, &target, summary, seen, notes).await;
+        check_replica(world, playbook, &target, summary, seen, notes).await;
     }
     check_radius(playbook, ours.len(), notes);
     Some(instances)
 }
 
-async fn check_replica(world: &World, target: &Target, summary: &ContainerSummary, seen: &Seen, notes: &mut Notes<'_>) {
+async fn check_replica(
+    world: &World,
+    playbook: &Playbook,
+    target: &Target,
+    summary: &ContainerSummary,
+    seen: &Seen,
+    notes: &mut Notes<'_>,
+) {
     let place = notes.origin.service;
     let (Some(all), Some(servers)) = (&seen.containers, &seen.servers) else { return };
     let container = match world.engine.inspect(&summary.id).await {
@@ -159,7 +166,8 @@ async fn check_replica(world: &World, target: &Target, summary: &ContainerSummar
         return notes
             .warning(place, format!("container {} is {}, so its server could not be checked", container.name, container.status));
     }
-    match target::resolve(target, &container, all, servers) {
+    let resolve = if playbook.infrastructure { target::resolve_any } else { target::resolve };
+    match resolve(target, &container, all, servers) {
         Err(why) => notes.error(place, why.to_string()),
         Ok(replica) if !replica.server.checked => notes.error(
             place,

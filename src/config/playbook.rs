@@ -57,6 +57,7 @@ fn checked(sheet: &mut Sheet, document: &At<Typed>) -> Option<(Playbook, Origin)
         }
         (sheet.parsed(&typed.service), replica.to_owned(), typed.service.referenced)
     });
+    let infrastructure = infrastructure(sheet, typed);
     let confirm = sheet
         .required(at, &typed.confirm, "confirm", "Write at least confirm: { inputs: [the metrics that the rule reads] }")
         .map(|typed| confirm(sheet, typed));
@@ -90,6 +91,7 @@ fn checked(sheet: &mut Sheet, document: &At<Typed>) -> Option<(Playbook, Origin)
         every,
         service: service?,
         replica_label,
+        infrastructure,
         confirm: confirm?,
         veto,
         evidence,
@@ -101,6 +103,17 @@ fn checked(sheet: &mut Sheet, document: &At<Typed>) -> Option<(Playbook, Origin)
         mode: typed.mode.unwrap_or(Mode::Shadow),
     };
     Some((playbook, origin))
+}
+
+/// Nobody restarts Prometheus or remediator itself by a slip: it takes this word, and every check says so again.
+fn infrastructure(sheet: &mut Sheet, typed: &Typed) -> bool {
+    let said = typed.target.as_ref().and_then(|target| target.infrastructure.as_ref()).filter(|said| said.value);
+    if let Some(said) = said {
+        let sentence = "infrastructure is true: parts of what remediator stands on (itself, Prometheus, Alertmanager, the \
+                        balancer, a door to Docker) may be restarted by this playbook";
+        sheet.warn(said.referenced, sentence);
+    }
+    said.is_some()
 }
 
 /// Without an alert there is no rule to ask again, so that a playbook with `every` needs a query of its own.

@@ -179,7 +179,12 @@ pub(super) fn read(sheet: &mut Sheet) -> Option<Settings> {
 
 fn external_url(sheet: &mut Sheet, typed: &Typed, listen: Option<SocketAddr>) -> Option<String> {
     if let Some(text) = &typed.external_url {
-        return url(sheet, text);
+        let url = url(sheet, text)?;
+        if Url::parse(&url).is_ok_and(|url| !url.username().is_empty() || url.password().is_some()) {
+            let sentence = "external_url holds a user name or password, which would go out with every page";
+            sheet.wrong(text.referenced, sentence, "Leave it out; whoever follows a link has their own");
+        }
+        return Some(url);
     }
     let listen = listen?;
     if let Some(text) = typed.listen.as_ref().filter(|_| listen.ip().is_unspecified()) {

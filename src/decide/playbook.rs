@@ -17,6 +17,8 @@ pub struct Playbook {
     pub service: ServiceName,
     /// The alert label whose value names the replica; usually `instance`.
     pub replica_label: String,
+    /// Written by somebody who means it: parts of our own infrastructure may be targets, too.
+    pub infrastructure: bool,
     pub confirm: Confirm,
     /// Queries whose data means "hold".
     pub veto: Vec<String>,

@@ -18,8 +18,8 @@ use crate::event::Accepted;
 use crate::reason::Reason;
 use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER, Target};
 use crate::world::{
-    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlertState, Sample, ScrapeTarget, Server, ServerStatus, Unanswered,
-    World,
+    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlert, RuleAlertState, Sample, ScrapeTarget, Server, ServerStatus,
+    Unanswered, World,
 };
 
 /// How much later than its interval a rule's evaluation may be before the rule counts as stale.
@@ -50,9 +50,16 @@ pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Ev
     );
     let ((reading, by), replica, vetoes) = tokio::join!(
         read(&*world.metrics, question, &rules, &scrapes, at),
-        replica(world, target, &containers, &servers),
+        replica(world, question, &containers, &servers),
         vetoes(&*world.metrics, playbook, target, labels, at),
     );
+    let reading = match (reading, &replica) {
+        (Reading::Firing { value, query }, Ok(replica)) => match lags(&*world.metrics, question, &rules, replica, at).await {
+            Some(why) => Reading::Unknown { why },
+            None => Reading::Firing { value, query },
+        },
+        (reading, _) => reading,
+    };
     // A silence of the alert that fires means hold, too.
     let silences = match (silences, by) {
         (Ok(mut found), Some(labels)) => world.pager.silences(&labels).await.map(|more| {
@@ -214,6 +221,42 @@ async fn by_another_rule(
     Ok(None)
 }
 
+/// Every alert that fires for the target began before its container started, and the recovery query calls it well: a rule
+/// that looks back over a window goes on about the process before. Whoever restarted the container has cured it.
+async fn lags(
+    metrics: &dyn Metrics,
+    question: Question<'_>,
+    rules: &Answer<Vec<AlertingRule>>,
+    replica: &target::Replica,
+    at: Timestamp,
+) -> Option<Unanswered> {
+    let Question { accepted, target, playbook, .. } = question;
+    let (Confirm::Rule { .. }, Ok(rules), Some(started)) = (&playbook.confirm, rules, replica.container.started_at) else {
+        return None;
+    };
+    let ours = |alert: &&RuleAlert| {
+        let mut delivered = accepted.alert.labels.clone();
+        delivered.0.extend(alert.labels.0.clone());
+        let named = alert.labels.get(&playbook.replica_label) == Some(target.instance.as_str());
+        named && alert.state == RuleAlertState::Firing && playbook.claims(&delivered)
+    };
+    let began = rules.iter().flat_map(|rule| &rule.alerts).filter(ours).filter_map(|alert| alert.active_at).max()?;
+    if began >= started {
+        return None;
+    }
+    let spec = &playbook.recovered;
+    let named = target_labels(&playbook.replica_label, target, &accepted.alert.labels);
+    let query = Template::parse(&spec.query).and_then(|template| template.bind(&named)).ok()?;
+    let value = one_value(metrics, "the recovery query", &query, at).await.ok().filter(|value| *value < spec.below)?;
+    let detail = format!(
+        "the alert began {} before the container started, and the recovery query is {}, below {}",
+        crate::words::roughly(started.duration_since(began)),
+        crate::words::number(value),
+        crate::words::number(spec.below),
+    );
+    Some(Unanswered::new(Reason::RuleLags, detail))
+}
+
 fn disagreement(alertname: &str, view: &RuleView) -> Unanswered {
     match (view.listed, view.value) {
         (Some(RuleAlertState::Pending), Some(_)) => {
@@ -363,7 +406,7 @@ async fn by_query(
 
 async fn replica(
     world: &World,
-    target: &Target,
+    Question { target, playbook, .. }: Question<'_>,
     containers: &Answer<Vec<ContainerSummary>>,
     servers: &Answer<Vec<Server>>,
 ) -> Result<target::Replica, NoReplica> {
@@ -372,7 +415,8 @@ async fn replica(
     let picked = target::pick(containers, target).map_err(NoReplica::Unmatched)?;
     let container = world.engine.inspect(&picked.id).await.map_err(NoReplica::Unanswered)?;
     let servers = servers.as_ref().map_err(unanswered)?;
-    target::resolve(target, &container, containers, servers).map_err(NoReplica::Unmatched)
+    let resolve = if playbook.infrastructure { target::resolve_any } else { target::resolve };
+    resolve(target, &container, containers, servers).map_err(NoReplica::Unmatched)
 }
 
 /// Every opted-in replica of the service, with what the balancer and the rules say of it.

@@ -18,6 +18,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqA
 
 use self::json::{Scalar, node};
 use crate::alert::{Alert, AlertGroup, AlertStatus, LabelSet};
+use crate::edge::redact::redact;
 
 mod json;
 
@@ -123,8 +124,10 @@ fn shown(text: &str) -> String {
     text.chars().take(SHOWN).flat_map(char::escape_debug).collect()
 }
 
-/// Cut to at most [`MAX_ORNAMENT`] bytes, at a character.
-fn ornament(mut text: String) -> String {
+/// Without what looks like a secret, and cut to at most [`MAX_ORNAMENT`] bytes, at a character. Nothing is decided from
+/// it, and it is kept for years; labels are what an alert is known by, so they stay as they are.
+fn ornament(text: &str) -> String {
+    let mut text = redact(text);
     text.truncate(text.floor_char_boundary(MAX_ORNAMENT));
     text
 }
@@ -209,7 +212,7 @@ impl Group<'_> {
                     reading.once(&mut truncated, cut, "truncatedAlerts")?;
                 }
                 "receiver" => receiver = map.next_value::<Scalar>()?.ornament(),
-                "groupKey" => group_key = map.next_value::<Scalar>()?.ornament(),
+                "groupKey" => group_key = map.next_value::<Scalar>()?.searched(),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -300,7 +303,7 @@ impl Annotations<'_> {
                 && annotations.0.len() < MAX_ANNOTATIONS
                 && name.len() <= MAX_LABEL
             {
-                annotations.0.insert(name, ornament(value));
+                annotations.0.insert(name, ornament(&value));
             }
         }
         Ok(annotations)

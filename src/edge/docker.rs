@@ -8,6 +8,7 @@
 //! be restarted by somebody else; Docker has no fencing.
 
 mod door;
+mod ours;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,6 +27,7 @@ use super::BadAddress;
 use super::redact::plain_line;
 use super::socket::Address;
 use crate::reason::Reason;
+use crate::target::infrastructure::Infrastructure;
 use crate::target::{ContainerId, ContainerName, LABEL_ENABLE, LABEL_PREFIX};
 use crate::world::{Answer, Call, Container, ContainerSummary, Engine, Health, MAX_LOG_LINE, Unanswered};
 
@@ -52,6 +54,8 @@ pub struct Docker {
     timeout: Duration,
     /// Labels that a container must carry to be ours.
     only: Vec<(String, String)>,
+    /// What we stand on ourselves.
+    ours: Infrastructure,
 }
 
 impl Docker {
@@ -66,6 +70,7 @@ impl Docker {
             restart: Door { name: "restart door", address: Address::parse("Docker's restart door", restart)? },
             timeout,
             only: Vec::new(),
+            ours: Infrastructure::default(),
         })
     }
 
@@ -74,6 +79,12 @@ impl Docker {
     #[must_use]
     pub fn only(self, labels: Vec<(String, String)>) -> Self {
         Docker { only: labels, ..self }
+    }
+
+    /// Containers that are a part of this are told as such when they are inspected.
+    #[must_use]
+    pub fn ours(self, ours: Infrastructure) -> Self {
+        Docker { ours, ..self }
     }
 
     async fn ask<T, F>(&self, what: &str, call: impl FnOnce(bollard::Docker) -> F + Send) -> Answer<T>
@@ -105,7 +116,11 @@ impl Engine for Docker {
     async fn inspect(&self, id: &ContainerId) -> Answer<Container> {
         let what = format!("inspect container {id}");
         let answer = self.ask(&what, |engine| async move { engine.inspect_container(id.as_str(), None).await }).await?;
-        container(answer, id).map_err(|why| unavailable(format!("{what} at {}: {why}", self.read)))
+        let mut reach = ours::reach(&answer);
+        let mut read = container(answer, id).map_err(|why| unavailable(format!("{what} at {}: {why}", self.read)))?;
+        reach.looked_up = ours::look_up(&self.ours).await;
+        read.infrastructure = self.ours.part(&read, &reach);
+        Ok(read)
     }
 
     async fn logs(&self, id: &ContainerId, tail: u32) -> Answer<Vec<String>> {
@@ -189,7 +204,8 @@ fn summary(listed: models::ContainerSummary, only: &[(String, String)]) -> Resul
     }
 }
 
-/// One inspected container. The environment, the command line and the mounts stay where they are.
+/// One inspected container. The environment, the command line and the mounts stay where they are, and so do labels of
+/// other programs, which may hold passwords.
 fn container(answer: models::ContainerInspectResponse, asked: &ContainerId) -> Result<Container, String> {
     let id: ContainerId = answer.id.unwrap_or_default().parse().map_err(|error: crate::target::NameError| error.to_string())?;
     if id != *asked {
@@ -221,7 +237,7 @@ fn container(answer: models::ContainerInspectResponse, asked: &ContainerId) -> R
         id,
         name,
         image: config.image.or(answer.image).unwrap_or_default(),
-        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        labels: config.labels.unwrap_or_default().into_iter().filter(|(name, _)| name.starts_with(LABEL_PREFIX)).collect(),
         running: state.running.unwrap_or(false),
         status: state.status.map(|status| status.to_string()).unwrap_or_default(),
         started_at: started_at(state.started_at.as_deref())?,
@@ -236,6 +252,7 @@ fn container(answer: models::ContainerInspectResponse, asked: &ContainerId) -> R
         addresses,
         published,
         restart_count: answer.restart_count.unwrap_or_default(),
+        infrastructure: None,
     })
 }
 

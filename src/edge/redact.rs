@@ -58,7 +58,7 @@ pub fn plain_line(text: &str, max: usize) -> String {
     const MARK: &str = "…";
     let mut out = String::new();
     for c in redact(text).trim_end_matches(['\r', '\n']).chars() {
-        if c.is_control() || invisible(c) {
+        if steers(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -73,9 +73,20 @@ pub fn plain_line(text: &str, max: usize) -> String {
     out
 }
 
-/// Characters that are not control characters and still make a line read as something else.
-fn invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+/// Characters that steer a terminal or a reader's eye: control characters, and those that are invisible and still make a
+/// line read as something else.
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{2069}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 /// The longest prefix of `text` of at most `max` bytes that ends between characters.

@@ -225,7 +225,7 @@ impl Books {
                     self.close(entry.at, id, *outcome, record);
                 }
             }
-            Event::Joined { accepted } => {
+            Event::Joined { accepted, .. } => {
                 if let Some(watch) = self.watches.get_mut(&accepted.key) {
                     watch.join(accepted, entry.at);
                 }

@@ -173,5 +173,6 @@ fn container(replica: &Replica, now: Timestamp) -> Answer<Container> {
         addresses: address.iter().map(std::net::SocketAddr::ip).collect(),
         published: Vec::new(),
         restart_count: replica.restart_count,
+        infrastructure: replica.infrastructure.clone(),
     })
 }

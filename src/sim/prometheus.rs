@@ -72,6 +72,8 @@ pub enum Condition {
     Leaking { above: f64, older_than: Duration },
     /// At the limit when it could last say so, and now it cannot, or is still there.
     Exhausted,
+    /// More than `above` of the descriptors on average, whichever process had them open: a rule that lags.
+    Average { above: f64, over: Duration },
 }
 
 /// One scrape of one target.
@@ -206,6 +208,13 @@ impl Seen {
                 let older_than = SignedDuration::try_from(older_than).unwrap_or(SignedDuration::MAX);
                 let old = at.duration_since(last.started_at) > older_than;
                 (grown && old && open / MAX_FDS > above).then_some(open / MAX_FDS)
+            }
+            Condition::Average { above, over } => {
+                let over = SignedDuration::try_from(over).unwrap_or(SignedDuration::MAX);
+                let within = self.scrapes.iter().filter(|scrape| at.duration_since(scrape.at) < over);
+                let (sum, count) = within.filter_map(|scrape| scrape.open_fds).fold((0.0, 0.0), |(s, n), fds| (s + fds, n + 1.0));
+                let average = sum / count / MAX_FDS;
+                (average > above).then_some(average)
             }
             Condition::Exhausted => {
                 let known = self.scrapes.iter().rev().find_map(|scrape| scrape.open_fds)?;

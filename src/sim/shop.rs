@@ -47,6 +47,8 @@ pub struct Replica {
     pub scraped: bool,
     /// The balancer knows it.
     pub at_balancer: bool,
+    /// Which part of remediator's own infrastructure its container is.
+    pub infrastructure: Option<String>,
 }
 
 /// Descriptors of the running process: `level` until `from`, then `per_second` more.
@@ -97,6 +99,7 @@ impl Replica {
             maintenance: false,
             scraped: true,
             at_balancer: true,
+            infrastructure: None,
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use remediator::edge::docker::Docker;
 use remediator::reason::Reason;
 use remediator::target::ContainerId;
+use remediator::target::infrastructure::Infrastructure;
 use remediator::world::{Answer, Call, Engine, Health, MAX_LOG_LINE, Unanswered};
 
 use crate::wire::{Act, Fake, Framing, LONG, SHORT, http, http_cut, http_endless, nobody};
@@ -381,4 +382,52 @@ async fn a_door_is_shut_only_if_the_filter_itself_says_so() {
         let error = doors(read, restart).await.0.expect_err("nobody said anything");
         assert!(error.detail.contains(words) && error.reason == Reason::DockerUnavailable, "{}", error.detail);
     }
+}
+
+/// Whatever leads from our configuration to a container makes it a part of ours: a name in one of its networks, its own
+/// address, a port that it publishes, the folder of a socket, and that this process runs in it.
+#[tokio::test]
+async fn a_container_that_the_configuration_leads_to_is_told_as_ours() {
+    let inspected = INSPECTED
+        .replacen(
+            "\"IPAddress\":\"172.30.0.11\"",
+            "\"Aliases\":[\"prometheus\"],\"DNSNames\":[\"am-1\"],\"IPAddress\":\"172.30.0.11\"",
+            1,
+        )
+        .replacen("\"Config\":{", "\"Config\":{\"Hostname\":\"balancer\",", 1)
+        .replacen(
+            "\"Mounts\":[]",
+            "\"Mounts\":[{\"Type\":\"volume\",\"Source\":\"/var/lib/docker/volumes/x/_data\",\"Destination\":\"/run/haproxy\"}]",
+            1,
+        );
+    let (_fake, docker) = engine(LONG, Act::Say(http(200, &inspected))).await;
+    let part = async |address: &str| {
+        let mut ours = Infrastructure::default();
+        ours.endpoint("a.setting", address);
+        docker.clone().ours(ours).inspect(&id()).await.expect("a container").infrastructure
+    };
+    for address in [
+        "http://prometheus:9090",
+        "http://am-1.lab_default:9093",
+        "http://shop-inventory-1:9093",
+        "http://0123456789ab:9093",
+        "tcp://balancer:9999",
+        "tcp://172.30.0.11:2375",
+        "http://localhost:18080",
+        "unix:///run/haproxy/runtime.sock",
+    ] {
+        assert!(part(address).await.is_some_and(|why| why.starts_with("a.setting (")), "{address} leads nowhere");
+    }
+    for address in ["http://prometheus.example.invalid:9090", "tcp://172.30.0.12:2375", "unix:///run/doors/read.sock"] {
+        assert_eq!(part(address).await, None, "{address}");
+    }
+    let mut ours = Infrastructure::default();
+    ours.own(&id().as_str()[..12]);
+    let own = docker.clone().ours(ours).inspect(&id()).await.expect("a container").infrastructure;
+    assert_eq!(own.as_deref(), Some("remediator itself runs in it"));
+    // On the host's own network the host name is the host's.
+    let (_fake, docker) = engine(LONG, Act::Say(http(200, &inspected.replacen("\"lab_default\"", "\"host\"", 1)))).await;
+    let mut ours = Infrastructure::default();
+    ours.endpoint("a.setting", "tcp://balancer:9999");
+    assert_eq!(docker.ours(ours).inspect(&id()).await.expect("a container").infrastructure, None);
 }

@@ -9,11 +9,13 @@
 
 mod abort;
 mod act;
+mod aftermath;
 mod breaker;
 mod chaos;
 mod core;
 mod crash;
 mod deliveries;
+mod infrastructure;
 mod kit;
 mod observer;
 mod pages;

@@ -8,6 +8,7 @@ use crate::audit::export::{intent, reason};
 use crate::audit::query::{Found, Told};
 use crate::decide::decision::{Decision, Explained};
 use crate::decide::evidence::{Evidence, Reading};
+use crate::edge::redact::steers;
 use crate::event::{Event, Intent};
 use crate::guard::rails::RailCheck;
 use crate::words;
@@ -113,7 +114,7 @@ fn lines(event: &Event) -> Vec<(&'static str, String)> {
             let style = if outcome.is_settled() { GREEN } else { RED };
             vec![(style, format!("{outcome}, {reason}")), ("", detail.clone())]
         }
-        Event::Joined { accepted } => plain(format!("{} was delivered", accepted.alert.labels.alertname())),
+        Event::Joined { accepted, .. } => plain(format!("{} was delivered", accepted.alert.labels.alertname())),
         Event::WatchEnded { detail, .. } => plain(detail.clone()),
         Event::Readmitted { server, detail } => plain(format!("{server}: {detail}")),
         Event::Paused { pause } => plain(words::paused(pause)),
@@ -176,7 +177,7 @@ fn rails(guards: &[RailCheck]) -> Vec<(&'static str, String)> {
 impl Page {
     fn paint(&self, style: &str, text: &str) -> String {
         // Text of other people must not steer the terminal.
-        let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let text: String = text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect();
         if self.colour && !style.is_empty() { format!("\x1b[{style}m{text}\x1b[0m") } else { text }
     }
 

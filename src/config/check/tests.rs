@@ -77,6 +77,7 @@ fn small() -> Small {
                 addresses: vec![[10, 0, 0, n as u8].into()],
                 published: Vec::new(),
                 restart_count: 0,
+                infrastructure: None,
             })
             .collect()),
         servers: Ok((1..=3)
@@ -331,4 +332,23 @@ async fn a_radius_that_refuses_every_time_is_told() {
             "warning: playbooks/x.yml:22:17: one sick replica of 2 is more than max_unhealthy 20%, so it refuses every time.",
         ]
     );
+}
+
+/// Prometheus opted in by mistake: found before an alert finds it, and let through only for a playbook that says the word.
+#[tokio::test]
+async fn a_part_of_ours_is_refused_unless_the_playbook_says_so() {
+    let recognised =
+        |w: &mut Small| container(w, 2).infrastructure = Some("prometheus.url (http://p:9090) leads to it".to_owned());
+    let labelled = |w: &mut Small| drop(container(w, 2).labels.insert("remediator.role".to_owned(), "\u{1b}proxy".to_owned()));
+    let refused = "error: playbooks/x.yml:4:12: container inventory-2 is no target: ";
+    assert_eq!(findings(SKETCH, recognised).await, [format!("{refused}prometheus.url (http://p:9090) leads to it.")]);
+    assert_eq!(findings(SKETCH, labelled).await, [format!("{refused}it is labelled remediator.role=\"\\u{{1b}}proxy\".")]);
+    let meant = SKETCH.replace("  replica: instance\n", "  replica: instance\n  infrastructure: true\n");
+    assert_eq!(findings(&meant, recognised).await, [""; 0]);
+    assert_eq!(findings(&meant, labelled).await, [""; 0]);
+    assert_eq!(findings(&meant.replace("true\n", "false\n"), recognised).await.len(), 1);
+    let folder = folder(SETTINGS, &[("x.yml", &meant)]);
+    let config = loaded(folder.path()).expect("good files");
+    let [warning] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
+    assert!(warning.to_string().contains("x.yml:6:19: infrastructure is true"), "{warning}");
 }

@@ -28,6 +28,7 @@ pub struct Typed {
 pub struct TargetTyped {
     pub service: At<String>,
     pub replica: Option<At<String>>,
+    pub infrastructure: Option<At<bool>>,
 }
 
 #[derive(Deserialize)]

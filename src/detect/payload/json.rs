@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::ornament;
+use super::{MAX_ORNAMENT, ornament};
 
 /// Any JSON value, of which only text and counts are kept.
 pub(super) enum Scalar {
@@ -22,10 +22,21 @@ impl Scalar {
         }
     }
 
+    /// For what a record is found by: as it was sent, but for its length.
+    pub(super) fn searched(self) -> String {
+        match self {
+            Scalar::Text(mut text) => {
+                text.truncate(text.floor_char_boundary(MAX_ORNAMENT));
+                text
+            }
+            _ => String::new(),
+        }
+    }
+
     /// For what nothing is decided from: anything but text counts as none.
     pub(super) fn ornament(self) -> String {
         match self {
-            Scalar::Text(text) => ornament(text),
+            Scalar::Text(text) => ornament(&text),
             _ => String::new(),
         }
     }
