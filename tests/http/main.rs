@@ -3,9 +3,11 @@
 //! No test here looks at a clock. Where something must end, the test waits until it has ended; a guard far above any
 //! sensible time turns a hang into a failure.
 
+mod certificates;
 mod desk;
 mod listening;
 mod orders;
 mod reading;
 mod remediate;
+mod tls;
 mod wire;
