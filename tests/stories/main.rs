@@ -18,4 +18,5 @@ mod observer;
 mod pages;
 mod poll;
 mod radius;
+mod reload;
 mod verdicts;
