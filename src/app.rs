@@ -2,9 +2,11 @@
 //!
 //! Start: take the state directory, check the doors, compare the balancer with the journal, take up what an earlier
 //! process left, then listen. Stop, last in first out: stop listening, let every run come to a safe point, flush.
+//! In between, [`App::reload`] takes a changed configuration over.
 
 mod board;
-mod desk;
+pub mod desk;
+pub mod reload;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
@@ -18,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::act::recover::{self, reconcile};
 use crate::api::{self, Face};
 use crate::app::desk::FrontDesk;
+use crate::app::reload::Reloads;
 use crate::audit::export::Follower;
 use crate::audit::journal::Journal;
 use crate::config::{Config, Settings};
@@ -29,6 +32,7 @@ use crate::edge::docker::Docker;
 use crate::edge::haproxy::HaProxy;
 use crate::edge::prometheus::Prometheus;
 use crate::edge::serve;
+use crate::edge::tls::Tls;
 use crate::episodes::Episodes;
 use crate::event::{Draft, Event, Pause, PauseScope};
 use crate::guard::rails::Limits;
@@ -53,6 +57,7 @@ pub struct App {
     /// Cancelled last: what the stop breaks off is paged for, too.
     paging: CancellationToken,
     follower: Follower,
+    reloads: Reloads,
 }
 
 /// The live world that the settings name.
@@ -132,17 +137,23 @@ impl App {
         rest.spawn(count_closed(context.clone(), Arc::clone(&telemetry)));
         let follower = Follower::start(context.journal.clone(), &settings.state_dir)?;
         episodes.take_up();
-        poll::start(&context, &episodes, &rest);
+        let polls = poll::start(&context, &episodes, &rest);
 
         let desk = FrontDesk { context: context.clone(), episodes: episodes.clone(), doors, probed: Mutex::default() };
         let tokens = &settings.tokens;
-        let gate = Gate::new(&tokens.receiver, &tokens.reader, &tokens.operator)?;
+        let gate = Arc::new(Gate::new(&tokens.receiver, &tokens.reader, &tokens.operator)?);
+        guarded(&gate, bound.addr())?;
+        let tls = settings.tls.as_ref().map(|tls| Arc::new(Tls::new(tls.identity.clone())));
         let closing = CancellationToken::new();
         let limits = api::Limits { body: settings.limits.body, alerts: settings.limits.alerts, ..api::Limits::default() };
-        let face = Face::new(Arc::new(desk), Arc::new(gate), Arc::clone(&telemetry), closing.clone(), limits);
-        let server = bound.serve(face.router(), serve::Limits::default(), telemetry, closing);
-        tracing::info!(addr = %server.addr(), state_dir = %settings.state_dir.display(), "listening");
-        Ok(App { addr: server.addr(), context, episodes, server, rest, paging, follower })
+        let face = Face::new(Arc::new(desk), Arc::clone(&gate), Arc::clone(&telemetry), closing.clone(), limits);
+        let bound = bound.over(tls.clone());
+        let server = bound.serve(face.router(), serve::Limits::default(), Arc::clone(&telemetry), closing);
+        let (addr, how) = (server.addr(), listens(&settings));
+        tracing::info!(%addr, how, state_dir = %settings.state_dir.display(), "listening");
+        telemetry.config_taken(context.world.clock.now());
+        let reloads = Reloads { in_force: Mutex::new(settings), gate, tls, telemetry, polls };
+        Ok(App { addr, context, episodes, server, rest, paging, follower, reloads })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -169,6 +180,28 @@ impl App {
         self.follower.stop().await;
         self.context.journal.close().await;
         tracing::info!("stopped");
+    }
+}
+
+/// Without tokens whoever reaches the port may start a drain. Configuration refuses such a thing with a place in the
+/// file; this is the last lock, and where it is said.
+fn guarded(gate: &Gate, addr: SocketAddr) -> anyhow::Result<()> {
+    if !gate.is_open() {
+        return Ok(());
+    }
+    anyhow::ensure!(addr.ip().is_loopback(), "no tokens are configured, so {addr} is not listened on; only loopback would be");
+    tracing::warn!(
+        %addr,
+        "no tokens are configured: every user of this machine may deliver alerts, read the audit and give orders;          for this reason only loopback is listened on"
+    );
+    Ok(())
+}
+
+fn listens(settings: &Settings) -> &'static str {
+    match &settings.tls {
+        None => "plain HTTP",
+        Some(tls) if tls.mutual => "TLS, with client certificates",
+        Some(_) => "TLS",
     }
 }
 

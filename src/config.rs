@@ -13,6 +13,8 @@ mod files;
 pub mod playbook;
 pub mod settings;
 mod sheet;
+mod standing;
+pub mod tls;
 
 use std::fmt;
 use std::path::Path;
@@ -79,7 +81,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads `remediator.yml`, the token files and every playbook it names. Relative paths start at the folder of the file
+/// Reads `remediator.yml`, the token files, the certificates and every playbook it names. Relative paths start at the folder of the file
 /// that they are written in.
 ///
 /// # Errors

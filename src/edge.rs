@@ -17,6 +17,7 @@ pub mod redact;
 pub mod serve;
 pub mod socket;
 pub mod sqlite;
+pub mod tls;
 
 /// An address in the configuration that cannot be one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -48,6 +49,8 @@ pub struct Telemetry {
     denied: Counters<1>,
     requests: Counters<2>,
     rejected: Counters<1>,
+    reloaded: Gauge,
+    reloaded_at: Gauge<f64, std::sync::atomic::AtomicU64>,
     walks: Times<1>,
     steps: Times<1>,
     answers: Times<1>,
@@ -68,6 +71,10 @@ pub struct Telemetry {
 pub enum Rejection {
     /// As many are open as may be.
     Full,
+    /// As many are open from this host as may be.
+    PeerFull,
+    /// TLS could not be agreed on, or not in time.
+    HandshakeFailed,
     /// The system gave none, mostly for want of descriptors.
     AcceptFailed,
 }
@@ -94,6 +101,12 @@ impl Telemetry {
             denied: counters(&mut registry, "unauthorized_calls", "Calls without leave, by the status they were answered with"),
             requests: counters(&mut registry, "http_requests", "HTTP requests answered, by route and status"),
             rejected: counters(&mut registry, "connections_rejected", "Connections that were not served, by reason"),
+            reloaded: gauge(
+                &mut registry,
+                "config_last_reload_successful",
+                "1 when the configuration was taken the last time it was read, 0 when the one before it stays in force",
+            ),
+            reloaded_at: Gauge::default(),
             walks: times(
                 &mut registry,
                 "walk",
@@ -123,6 +136,9 @@ impl Telemetry {
     fn with_known_series(mut self, version: &str) -> Self {
         let help = "When the pipeline last decided anything, as seconds since 1970; 0 before the first time";
         self.registry.register_with_unit("last_decision_timestamp", help, Unit::Seconds, self.decided.clone());
+        let help = "When the configuration in force was read, as seconds since 1970";
+        let name = "config_last_reload_success_timestamp";
+        self.registry.register_with_unit(name, help, Unit::Seconds, self.reloaded_at.clone());
         let build: Levels<1> = family(&mut self.registry, "build_info", "Always 1; the version of this program");
         build.get_or_create(&[("version", Cow::Owned(version.to_owned()))]).set(1);
         for status in [AlertStatus::Firing, AlertStatus::Resolved] {
@@ -136,10 +152,21 @@ impl Telemetry {
         for status in ["401", "403"] {
             self.denied.get_or_create(&[("status", status.into())]).inc_by(0);
         }
-        for reason in [Rejection::Full, Rejection::AcceptFailed] {
+        for reason in Rejection::ALL {
             self.rejected.get_or_create(&[("reason", reason.word().into())]).inc_by(0);
         }
         self
+    }
+
+    /// The configuration was read, and is in force.
+    pub fn config_taken(&self, now: Timestamp) {
+        self.reloaded.set(1);
+        self.reloaded_at.set(now.as_duration().as_secs_f64());
+    }
+
+    /// The configuration was read and not taken.
+    pub fn config_refused(&self) {
+        self.reloaded.set(0);
     }
 
     /// Makes a playbook's series, so that its first restart is seen as an increase.
@@ -231,9 +258,13 @@ impl Telemetry {
 }
 
 impl Rejection {
+    pub const ALL: [Rejection; 4] = [Rejection::Full, Rejection::PeerFull, Rejection::HandshakeFailed, Rejection::AcceptFailed];
+
     pub fn word(self) -> &'static str {
         match self {
             Rejection::Full => "full",
+            Rejection::PeerFull => "peer_full",
+            Rejection::HandshakeFailed => "handshake_failed",
             Rejection::AcceptFailed => "accept_failed",
         }
     }

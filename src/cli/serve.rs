@@ -16,7 +16,8 @@ pub struct ServeArgs {
     config: PathBuf,
 }
 
-/// Runs until SIGTERM or SIGINT, then stops at a safe point. SIGHUP opens `audit.jsonl` anew, for logrotate.
+/// Runs until SIGTERM or SIGINT, then stops at a safe point. SIGHUP opens `audit.jsonl` anew, for logrotate, and takes
+/// changed playbooks, tokens and certificates over.
 ///
 /// # Errors
 /// Anything that keeps it from starting.
@@ -36,8 +37,9 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
             _ = terminate.recv() => break tracing::info!("SIGTERM: stopping at a safe point"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: stopping at a safe point"),
             _ = hangup.recv() => {
-                tracing::info!("SIGHUP: opening audit.jsonl anew");
+                tracing::info!("SIGHUP: opening audit.jsonl anew and reading the configuration again");
                 app.reopen();
+                app.reload(&args.config).await;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `remediator.yml`: where the world is, who may call, and how much of anything is taken.
 
-mod typed;
+pub(super) mod typed;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::files::{playbook_files, token_files};
 use super::sheet::{At, RateTyped, Sheet};
+use super::tls::{self, Tls};
 use crate::decide::playbook::Rate;
 use crate::edge::redact::plain_line;
 use crate::edge::socket::Address;
@@ -31,20 +32,22 @@ pub struct Settings {
     pub docker: Docker,
     pub haproxy: Haproxy,
     pub tokens: Tokens,
+    /// None: plain HTTP.
+    pub tls: Option<Tls>,
     pub limits: Limits,
     pub pages: Pages,
     pub start_paused: bool,
     pub log: Log,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Prometheus {
     /// A base URL.
     pub url: String,
     pub timeout: Period,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Alertmanager {
     /// Base URLs, at least one.
     pub urls: Vec<String>,
@@ -52,7 +55,7 @@ pub struct Alertmanager {
 }
 
 /// The two doors to the Engine: addresses that [`Address::parse`] takes.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Docker {
     pub read: String,
     pub restart: String,
@@ -61,7 +64,7 @@ pub struct Docker {
     pub only: Vec<(String, String)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Haproxy {
     /// An address that [`Address::parse`] takes.
     pub address: String,
@@ -76,7 +79,7 @@ pub struct Tokens {
     pub operator: Vec<SecretString>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Limits {
     /// Over all playbooks.
     pub fleet: Rate,
@@ -88,7 +91,7 @@ pub struct Limits {
     pub alerts: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Pages {
     /// How often a page is sent again.
     pub every: Period,
@@ -98,7 +101,7 @@ pub struct Pages {
     pub ask_again: Period,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Log {
     pub format: LogFormat,
     pub level: Option<String>,
@@ -143,6 +146,7 @@ pub(super) fn read(sheet: &mut Sheet) -> Option<Settings> {
         operator: token_files(sheet, "operator", &typed.tokens.operator),
     };
     guarded_door(sheet, &typed, listen);
+    let tls = tls::read(sheet, typed.tls.as_ref());
     let external_url = external_url(sheet, &typed, listen);
     let state_dir = sheet.required(at, &typed.state_dir, "state_dir", "Name the folder for the journal").map(|text| {
         if text.value.is_empty() {
@@ -170,6 +174,7 @@ pub(super) fn read(sheet: &mut Sheet) -> Option<Settings> {
         docker: docker??,
         haproxy: haproxy??,
         tokens,
+        tls,
         limits,
         pages,
         start_paused: typed.start_paused,
@@ -187,12 +192,13 @@ fn external_url(sheet: &mut Sheet, typed: &Typed, listen: Option<SocketAddr>) ->
         return Some(url);
     }
     let listen = listen?;
+    let scheme = if typed.tls.is_some() { "https" } else { "http" };
     if let Some(text) = typed.listen.as_ref().filter(|_| listen.ip().is_unspecified()) {
         let sentence =
-            format!("external_url is not set, so links in pages will lead to http://{listen}, which is no address to go to");
+            format!("external_url is not set, so links in pages will lead to {scheme}://{listen}, which is no address to go to");
         sheet.warn(text.referenced, sentence);
     }
-    Some(format!("http://{listen}"))
+    Some(format!("{scheme}://{listen}"))
 }
 
 fn prometheus(sheet: &mut Sheet, typed: &PrometheusTyped) -> Option<Prometheus> {

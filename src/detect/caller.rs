@@ -1,14 +1,19 @@
-//! Who calls: bearer tokens to roles, and a [`Caller`] as the proof that somebody may.
+//! Who calls: tokens to roles, and a [`Caller`] as the proof that somebody may.
 //!
 //! Promise: nothing that reads, delivers or orders runs without a [`Caller`], and only [`Gate::admit`] makes one. Only
 //! SHA-256 digests of the tokens are kept; the digest of what was presented is compared with every one of them in
 //! constant time, so neither content nor length of a token shows in the time that a refusal takes.
+//!
+//! A token is presented in one of two ways: as a bearer token, or by basic auth as the password of the user that the
+//! role's own word names. Basic auth therefore adds no second set of secrets, and rotates with the tokens.
 //!
 //! With no token at all the door is open: configuration then allows nothing but a loopback address. With a token for
 //! any role, a role without one is closed.
 
 use std::sync::{PoisonError, RwLock};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -37,10 +42,10 @@ pub struct Caller {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// Becomes a 401.
-    #[error("a bearer token is needed: Authorization: Bearer <token>")]
+    #[error("a token is needed: Authorization: Bearer <token>, or basic auth with the role as user and the token as password")]
     Missing,
-    /// Becomes a 401. The same for a token that never was and for one that was taken away.
-    #[error("the bearer token is not one of ours")]
+    /// Becomes a 401. The same for a token that never was, for one that was taken away, and for the wrong user's.
+    #[error("the token is not one of ours")]
     Unknown,
     /// Becomes a 403.
     #[error("this token may not do that: the role {0} is needed")]
@@ -67,6 +72,12 @@ pub struct Gate {
 #[derive(Clone)]
 struct Key {
     role: Role,
+    digest: [u8; 32],
+}
+
+/// What a caller shows: the token's digest, and the user that basic auth names.
+struct Presented {
+    user: Option<Vec<u8>>,
     digest: [u8; 32],
 }
 
@@ -169,12 +180,11 @@ impl Gate {
         if keys.is_empty() {
             return Ok(Caller { role: wanted });
         }
-        let token = bearer(authorization.ok_or(Denied::Missing)?).ok_or(Denied::Missing)?;
-        let digest = sha256(token);
+        let presented = Presented::read(authorization.ok_or(Denied::Missing)?).ok_or(Denied::Missing)?;
         let (mut known, mut covers) = (Choice::from(0), Choice::from(0));
         // No early way out: every key is compared, whichever matches.
         for key in keys.iter() {
-            let same = key.digest.as_slice().ct_eq(&digest);
+            let same = presented.shows(key);
             known |= same;
             covers |= same & Choice::from(u8::from(key.role.covers(wanted)));
         }
@@ -186,11 +196,36 @@ impl Gate {
     }
 }
 
-/// The token of a header `Bearer <token>`; the scheme's case does not matter (RFC 9110, 11.1).
-fn bearer(header: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = header.split_at_checked(7)?;
-    let token = rest.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
+impl Presented {
+    /// A header `Bearer <token>` or `Basic <base64 of user:password>`; the scheme's case does not matter (RFC 9110, 11.1).
+    fn read(header: &[u8]) -> Option<Presented> {
+        let at = header.iter().position(|byte| *byte == b' ')?;
+        let (scheme, rest) = header.split_at(at);
+        let rest = rest.trim_ascii();
+        if rest.is_empty() {
+            return None;
+        }
+        if scheme.eq_ignore_ascii_case(b"Bearer") {
+            return Some(Presented { user: None, digest: sha256(rest) });
+        }
+        if !scheme.eq_ignore_ascii_case(b"Basic") {
+            return None;
+        }
+        // RFC 7617, 2: the user ends at the first colon, so a password may have some.
+        let pair = STANDARD.decode(rest).ok()?;
+        let colon = pair.iter().position(|byte| *byte == b':')?;
+        let (user, password) = (&pair[..colon], &pair[colon + 1..]);
+        (!password.is_empty()).then(|| Presented { user: Some(user.to_owned()), digest: sha256(password) })
+    }
+
+    /// In constant time with regard to the token. Whether the user fits is looked at in either case.
+    fn shows(&self, key: &Key) -> Choice {
+        let user = match &self.user {
+            None => Choice::from(1),
+            Some(user) => user.as_slice().ct_eq(key.role.word().as_bytes()),
+        };
+        key.digest.as_slice().ct_eq(&self.digest) & user
+    }
 }
 
 fn keys(receiver: &[SecretString], reader: &[SecretString], operator: &[SecretString]) -> Result<Vec<Key>, TokenError> {
@@ -252,7 +287,7 @@ mod tests {
         let gate = gate();
         for (header, want) in [
             (None, Denied::Missing),
-            (Some("Basic cmVhZDpyZWFk"), Denied::Missing),
+            (Some("Digest read"), Denied::Missing),
             (Some("Bearer "), Denied::Missing),
             (Some("Bearer"), Denied::Missing),
             (Some("Bearer rea"), Denied::Unknown),
@@ -262,6 +297,38 @@ mod tests {
             assert_eq!(gate.admit(header.map(str::as_bytes), Role::Reader), Err(want), "{header:?}");
         }
         assert_eq!(gate.admit(Some(b"bearer  read"), Role::Reader).map(Caller::role), Ok(Role::Reader));
+    }
+
+    fn basic(user: &str, password: &str) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+    }
+
+    #[test]
+    fn basic_auth_presents_the_same_tokens_under_the_roles_own_name() {
+        let gate = gate();
+        let admit = |user: &str, password: &str, role| gate.admit(Some(basic(user, password).as_bytes()), role).map(Caller::role);
+        assert_eq!(admit("receiver", "deliver-old", Role::Receiver), Ok(Role::Receiver));
+        assert_eq!(admit("receiver", "deliver-new", Role::Receiver), Ok(Role::Receiver));
+        assert_eq!(admit("operator", "operate", Role::Reader), Ok(Role::Reader));
+        assert_eq!(admit("reader", "read", Role::Operator), Err(Denied::WrongRole(Role::Operator)));
+        // The right password of somebody else is not a password.
+        for (user, password) in [("receiver", "read"), ("alice", "read"), ("", "read"), ("Reader", "read"), ("reader", "rea")] {
+            assert_eq!(admit(user, password, Role::Reader), Err(Denied::Unknown), "{user}:{password}");
+        }
+        gate.replace(&secrets(["deliver-new"]), &[], &[]).expect("good tokens");
+        let old = gate.admit(Some(basic("receiver", "deliver-old").as_bytes()), Role::Receiver);
+        assert_eq!(old, Err(Denied::Unknown), "it rotates with the tokens");
+    }
+
+    #[test]
+    fn what_is_no_basic_auth_at_all_presents_nothing() {
+        let gate = gate();
+        for header in ["Basic", "Basic ", "Basic !!!", "Basic cmVhZGVy", &basic("reader", "")] {
+            assert_eq!(gate.admit(Some(header.as_bytes()), Role::Reader), Err(Denied::Missing), "{header}");
+        }
+        let password_with_colons = Gate::new(&[], &secrets(["a:b:c"]), &[]).expect("good tokens");
+        let header = basic("reader", "a:b:c");
+        assert!(password_with_colons.admit(Some(header.as_bytes()), Role::Reader).is_ok());
     }
 
     #[test]

@@ -3,10 +3,16 @@
 //!
 //! An episode that is under way or watched is left to its own timer. A replica that cannot be judged several times in
 //! a row is walked as well, so that a blind poll ends in a page and not in silence.
+//!
+//! There is one loop for each playbook that polls, and never two: [`Polls::follow`] starts those that a reload brought,
+//! and wakes the others to read again how often they are to look, and whether at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::alert::{Alert, AlertStatus, LabelSet};
@@ -23,31 +29,86 @@ use crate::target::{Instance, LABEL_INSTANCE, PlaybookName, Target, of_service};
 /// Answers in a row that say nothing before a replica counts as not judged.
 const BLIND_AFTER: u32 = 3;
 
+/// The loops that run. Cheap to clone.
+#[derive(Clone)]
+pub struct Polls {
+    context: Context,
+    episodes: Episodes,
+    tracker: TaskTracker,
+    running: Arc<Mutex<BTreeSet<PlaybookName>>>,
+    /// Counts the reloads.
+    reloads: Arc<watch::Sender<u64>>,
+}
+
 /// Starts one loop for each playbook that polls.
-pub fn start(context: &Context, episodes: &Episodes, tracker: &TaskTracker) {
-    for playbook in context.playbooks().iter() {
-        if let Some(every) = playbook.every {
-            tracker.spawn(keep_polling(context.clone(), episodes.clone(), playbook.name.clone(), every));
+pub fn start(context: &Context, episodes: &Episodes, tracker: &TaskTracker) -> Polls {
+    let polls = Polls {
+        context: context.clone(),
+        episodes: episodes.clone(),
+        tracker: tracker.clone(),
+        running: Arc::default(),
+        reloads: Arc::new(watch::Sender::new(0)),
+    };
+    polls.follow();
+    polls
+}
+
+impl Polls {
+    /// The playbooks have changed: starts what is new, wakes what runs.
+    pub fn follow(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for playbook in self.context.playbooks().iter().filter(|playbook| playbook.every.is_some()) {
+            if running.insert(playbook.name.clone()) {
+                self.tracker.spawn(keep_polling(self.clone(), playbook.name.clone()));
+            }
+        }
+        self.reloads.send_modify(|reloads| *reloads += 1);
+    }
+
+    /// How often to look, as it is written today. Without an answer the loop is over, and counts as ended: under the
+    /// lock, so that [`Polls::follow`] either finds it still running or starts another one.
+    fn every(&self, name: &PlaybookName) -> Option<Duration> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let every = self.context.playbook(name).and_then(|playbook| playbook.every).map(Period::get);
+        if every.is_none() {
+            running.remove(name);
+        }
+        every
+    }
+
+    /// Waits until the playbook's next look is due, also when `every` is changed meanwhile. False: it polls no more.
+    async fn due(&self, name: &PlaybookName) -> bool {
+        let context = &self.context;
+        let mut reloads = self.reloads.subscribe();
+        let looked = context.world.clock.now();
+        loop {
+            // Seen before it is read: a reload in between wakes the wait below.
+            reloads.borrow_and_update();
+            let Some(every) = self.every(name) else { return false };
+            // Counted from the last look, so that reloads cannot put it off.
+            let waited = Duration::try_from(context.world.clock.now().duration_since(looked)).unwrap_or_default();
+            tokio::select! {
+                () = context.world.clock.sleep(every.saturating_sub(waited)) => return true,
+                _ = reloads.changed() => {}
+                () = context.shutdown.cancelled() => return false,
+            }
         }
     }
 }
 
-async fn keep_polling(context: Context, episodes: Episodes, name: PlaybookName, every: Period) {
+async fn keep_polling(polls: Polls, name: PlaybookName) {
+    let (context, episodes) = (&polls.context, &polls.episodes);
     let mut blind: BTreeMap<Target, u32> = BTreeMap::new();
     // When Docker cannot be asked, the replicas known from the last time cannot be judged, and that is not silent.
     let mut known: Vec<Target> = Vec::new();
-    loop {
-        tokio::select! {
-            () = context.world.clock.sleep(every.get()) => {}
-            () = context.shutdown.cancelled() => return,
-        }
-        // As it is written today.
-        let Some(playbook) = context.playbook(&name).filter(|playbook| playbook.every.is_some()) else { return };
-        if let Some(listed) = listed(&context, &playbook).await {
+    while polls.due(&name).await {
+        // As it is written today; one that was taken away this very moment is found out by `due`.
+        let Some(playbook) = context.playbook(&name).filter(|playbook| playbook.every.is_some()) else { continue };
+        if let Some(listed) = listed(context, &playbook).await {
             known = listed;
         }
-        for target in known.iter().filter(|target| !taken(&context, target)) {
-            look(&context, &episodes, &playbook, target, &mut blind).await;
+        for target in known.iter().filter(|target| !taken(context, target)) {
+            look(context, episodes, &playbook, target, &mut blind).await;
         }
     }
 }

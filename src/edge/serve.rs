@@ -1,12 +1,15 @@
-//! The listening side: an accept loop of our own over hyper, HTTP/1 only.
+//! The listening side: an accept loop of our own over hyper, HTTP/1 only, plain or over TLS (`tls`).
 //!
 //! Promise: no peer holds a connection for longer than it is of use. `axum::serve` has no timer for headers, so a silent
 //! or half-sent connection stays open for ever there, and a few thousand of them leave no descriptor for Alertmanager.
 //! Here
 //! - a request's head must be complete within [`Limits::head`], counted from the accept or from the last answer, so a
 //!   silent connection, a slow one and an idle one all end;
+//! - over TLS the handshake must be complete within the same bound, and holds up nobody else: it is the connection's own
+//!   task that waits for it;
 //! - a peer that stops reading its answer is cut off after [`Limits::stall`] ([`Patient`]);
-//! - above [`Limits::connections`] a new connection is closed at once, and counted;
+//! - above [`Limits::connections`], and for one host above [`Limits::per_peer`], a new connection is closed at once, and
+//!   counted;
 //! - how long a request may take in all is the router's to say: `?wait` takes longer.
 //!
 //! Stopping: the listener closes first, idle connections end at once, requests in flight may finish within a bound, and
@@ -15,12 +18,14 @@
 //! Accepted race: a keep-alive connection may be closed just as the peer sends its next request. Alertmanager and
 //! Prometheus both send again.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -40,6 +45,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::edge::tls::Tls;
 use crate::metrics::{Rejection, Telemetry};
 
 /// Bytes of a request's head, and of one read of its body. Alertmanager's head has a few hundred; a token has at most 4 KiB.
@@ -48,6 +54,14 @@ const MAX_BUFFER: usize = 64 * 1024;
 const MAX_HEADERS: usize = 64;
 /// Rest after an accept that failed: nearly always "no descriptors left", which ends only when somebody closes one.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Connections that are open at a time by default. Both shapes of an alert storm stay far below, and 512 descriptors
+/// below the usual limit of 1,024.
+const CONNECTIONS: usize = 512;
+/// Of them for one host: a quarter. A broken or hostile host then leaves three quarters to the others; an Alertmanager
+/// needs a few, because it sends one notification of a group at a time. Loopback is a host like any other: a broken
+/// exporter on it, or a reverse proxy that is flooded, must not shut out the Alertmanager that comes over the network.
+const PER_PEER: usize = CONNECTIONS / 4;
 
 /// Bounds of the listening side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +72,8 @@ pub struct Limits {
     pub stall: Duration,
     /// Open at a time. Each is one descriptor and at most [`MAX_BUFFER`] twice.
     pub connections: usize,
+    /// Open at a time from one host, loopback included ([`PER_PEER`]).
+    pub per_peer: usize,
 }
 
 /// A listener that accepts nobody yet: the address is known before anything runs.
@@ -65,6 +81,7 @@ pub struct Limits {
 pub struct Bound {
     listener: TcpListener,
     addr: SocketAddr,
+    tls: Option<Arc<Tls>>,
 }
 
 /// A running server.
@@ -95,10 +112,10 @@ struct Patient {
 }
 
 impl Default for Limits {
-    /// Alertmanager sends its head in one packet; ten seconds forgive a bad network. Both shapes of an alert storm stay
-    /// far below 512 connections, and 512 descriptors below the usual limit of 1,024.
+    /// Alertmanager sends its head in one packet; ten seconds forgive a bad network.
     fn default() -> Self {
-        Limits { head: Duration::from_secs(10), stall: Duration::from_secs(30), connections: 512 }
+        let (head, stall) = (Duration::from_secs(10), Duration::from_secs(30));
+        Limits { head, stall, connections: CONNECTIONS, per_peer: PER_PEER }
     }
 }
 
@@ -109,12 +126,17 @@ impl Default for Limits {
 pub async fn bind(addr: SocketAddr) -> io::Result<Bound> {
     let listener = TcpListener::bind(addr).await?;
     let addr = listener.local_addr()?;
-    Ok(Bound { listener, addr })
+    Ok(Bound { listener, addr, tls: None })
 }
 
 impl Bound {
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Speaks TLS with whoever connects, and nothing else.
+    pub fn over(self, tls: Option<Arc<Tls>>) -> Bound {
+        Bound { tls, ..self }
     }
 
     /// Starts accepting. `closing` is shared with the router, whose long waits and streams end when it is cancelled.
@@ -126,6 +148,8 @@ impl Bound {
             limits,
             telemetry,
             room: Arc::new(Semaphore::new(limits.connections)),
+            peers: Arc::default(),
+            tls: self.tls,
             graceful: GracefulShutdown::new(),
             open: JoinSet::new(),
             closing: closing.clone(),
@@ -160,6 +184,8 @@ struct Accepting {
     limits: Limits,
     telemetry: Arc<Telemetry>,
     room: Arc<Semaphore>,
+    peers: Peers,
+    tls: Option<Arc<Tls>>,
     graceful: GracefulShutdown,
     open: JoinSet<()>,
     closing: CancellationToken,
@@ -172,7 +198,19 @@ struct Connection {
     router: Router,
     head: Duration,
     watcher: Watcher,
-    /// Its place among [`Limits::connections`], until it ends.
+    tls: Option<Arc<Tls>>,
+    telemetry: Arc<Telemetry>,
+    closing: CancellationToken,
+    /// Its place among [`Limits::connections`] and its host's own, until it ends.
+    _place: Place,
+}
+
+/// How many connections each host has open; as long as [`Limits::connections`] at most.
+type Peers = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+struct Place {
+    peers: Peers,
+    host: IpAddr,
     _room: OwnedSemaphorePermit,
 }
 
@@ -216,9 +254,9 @@ impl Accepting {
     }
 
     fn take(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let Ok(room) = self.room.clone().try_acquire_owned() else {
-            self.telemetry.connection_rejected(Rejection::Full);
-            return;
+        let place = match self.place(host(peer.ip())) {
+            Ok(place) => place,
+            Err(rejection) => return self.telemetry.connection_rejected(rejection),
         };
         let connection = Connection {
             stream: Patient { stream, patience: self.limits.stall, waiting: None },
@@ -226,29 +264,109 @@ impl Accepting {
             router: self.router.clone(),
             head: self.limits.head,
             watcher: self.graceful.watcher(),
-            _room: room,
+            tls: self.tls.clone(),
+            telemetry: Arc::clone(&self.telemetry),
+            closing: self.closing.clone(),
+            _place: place,
         };
         self.open.spawn(connection.run());
+    }
+
+    fn place(&self, host: IpAddr) -> Result<Place, Rejection> {
+        let room = self.room.clone().try_acquire_owned().map_err(|_| Rejection::Full)?;
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = peers.entry(host).or_default();
+        // The entry is not left behind with 0: a host that is turned away has some open.
+        if *open >= self.limits.per_peer.max(1) {
+            return Err(Rejection::PeerFull);
+        }
+        *open += 1;
+        Ok(Place { peers: Arc::clone(&self.peers), host, _room: room })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut open) = peers.entry(self.host) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+    }
+}
+
+/// What counts as one host: an IPv4 address, or the /64 that a host of IPv6 may choose its addresses from.
+fn host(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64))),
     }
 }
 
 impl Connection {
     /// From its first byte to its last.
     async fn run(self) {
-        let Connection { stream, peer, router, head, watcher, _room } = self;
+        let Connection { stream, peer, router, head, watcher, tls, telemetry, closing, _place } = self;
         // Answers are one small write; waiting for more to send only delays them. If it fails, it is only slower.
         let _ = stream.stream.set_nodelay(true);
-        let service = hyper::service::service_fn(move |request| answer(router.clone(), request, peer));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(head)
-            .max_buf_size(MAX_BUFFER)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
-        // Time-outs, resets and things that are not HTTP end here: the peer's doing, and every scanner's.
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%peer, error = super::causes(&error), "a connection ended early");
+        let Some(tls) = tls else { return speak(stream, peer, router, head, watcher).await };
+        let handshake = tokio::select! {
+            handshake = tokio::time::timeout(head, tls.acceptor().accept(stream)) => handshake,
+            () = closing.cancelled() => return,
+        };
+        match handshake {
+            Ok(Ok(stream)) => speak(stream, peer, router, head, watcher).await,
+            Ok(Err(error)) => {
+                telemetry.connection_rejected(Rejection::HandshakeFailed);
+                // A certificate that is not taken, by us or by the peer, is worth a line: somebody cannot reach us.
+                if about_certificates(&error) {
+                    tracing::info!(%peer, error = super::causes(&error), "a TLS handshake failed over a certificate");
+                } else {
+                    tracing::debug!(%peer, error = super::causes(&error), "a TLS handshake failed");
+                }
+            }
+            Err(_) => {
+                telemetry.connection_rejected(Rejection::HandshakeFailed);
+                tracing::debug!(%peer, "a TLS handshake was not complete in time");
+            }
         }
+    }
+}
+
+/// HTTP/1, until the peer or a bound ends it.
+async fn speak<S>(stream: S, peer: SocketAddr, router: Router, head: Duration, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |request| answer(router.clone(), request, peer));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .max_buf_size(MAX_BUFFER)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    // Time-outs, resets and things that are not HTTP end here: the peer's doing, and every scanner's.
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%peer, error = super::causes(&error), "a connection ended early");
+    }
+}
+
+fn about_certificates(error: &io::Error) -> bool {
+    use tokio_rustls::rustls::{AlertDescription as Alert, Error};
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match error {
+        Some(Error::NoCertificatesPresented | Error::InvalidCertificate(_)) => true,
+        Some(Error::AlertReceived(alert)) => matches!(
+            alert,
+            Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+        ),
+        _ => false,
     }
 }
 

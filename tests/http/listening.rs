@@ -14,7 +14,7 @@ fn impatient() -> With {
     With {
         serve: serve::Limits { head: short, stall: short, ..Default::default() },
         api: remediator::api::Limits { request: short, ..Default::default() },
-        guarded: false,
+        ..With::default()
     }
 }
 
@@ -71,37 +71,6 @@ async fn a_head_that_drips_in_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn two_thousand_bad_connections_leave_no_descriptor() {
-    const ROUNDS: usize = 10;
-    const AT_A_TIME: usize = 200;
-    let running = start(impatient()).await;
-    for _ in 0..ROUNDS {
-        let mut open = Vec::new();
-        for n in 0..AT_A_TIME {
-            let mut stream = running.connect().await;
-            let sent: &[u8] = match n % 6 {
-                0 => b"",
-                1 => b"GET /healthz HT",
-                2 => b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 this is TLS",
-                3 => b"POST /remediate HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n{",
-                4 => b"POST /remediate HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-                _ => b"GET /audit HTTP/1.1\r\nHost: t\r\n\r\n",
-            };
-            let _ = stream.write_all(sent).await;
-            // Every other peer is gone before it is answered.
-            if n % 2 == 0 {
-                open.push(stream);
-            }
-        }
-        for stream in &mut open {
-            closed_by_server(stream).await;
-        }
-    }
-    running.no_descriptors_left().await;
-    running.serves().await;
-}
-
-#[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let running = start(With::default()).await;
     let long = format!("GET /healthz HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(256 * 1024));
@@ -117,14 +86,7 @@ async fn above_the_limit_a_connection_is_closed_at_once_and_counted() {
     let mut with = With::default();
     with.serve.connections = 2;
     let running = start(with).await;
-    let mut held = [running.connect().await, running.connect().await];
-    for stream in &mut held {
-        // Answered, so it is accepted, and kept open.
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n").await.expect("the server reads");
-        let mut first = [0; 12];
-        ends("an answer", stream.read_exact(&mut first)).await.expect("an answer");
-        assert_eq!(&first, b"HTTP/1.1 200");
-    }
+    let held = [kept(&running).await, kept(&running).await];
     assert_eq!(closed_by_server(&mut running.connect().await).await, "");
     let [one, _two] = held;
     drop(one);
@@ -140,6 +102,43 @@ async fn above_the_limit_a_connection_is_closed_at_once_and_counted() {
     let line = metrics.lines().find(|line| line.starts_with("remediator_connections_rejected_total{reason=\"full\"}"));
     let count: u64 = line.and_then(|line| line.rsplit(' ').next()).and_then(|n| n.parse().ok()).expect("a count");
     assert!(count >= 1, "{metrics}");
+}
+
+/// A connection that is accepted for sure, because it was answered, and kept open.
+async fn kept(running: &Running) -> TcpStream {
+    let mut stream = running.connect().await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n").await.expect("the server reads");
+    let mut first = [0; 12];
+    ends("an answer", stream.read_exact(&mut first)).await.expect("an answer");
+    assert_eq!(&first, b"HTTP/1.1 200");
+    stream
+}
+
+async fn from(running: &Running, address: &str) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(format!("{address}:0").parse().expect("an address")).expect("all of 127/8 is ours");
+    socket.connect(running.addr).await.expect("the server listens")
+}
+
+#[tokio::test]
+async fn one_host_cannot_take_every_place() {
+    let mut with = With::default();
+    with.serve.per_peer = 3;
+    let running = start(with).await;
+    let held = [kept(&running).await, kept(&running).await, kept(&running).await];
+    assert_eq!(closed_by_server(&mut running.connect().await).await, "", "a fourth of the same host");
+    // Another host is not concerned, and sees it counted under a reason of its own.
+    let mut other = from(&running, "127.0.0.2").await;
+    other.write_all(b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").await.expect("the server reads");
+    let metrics = closed_by_server(&mut other).await;
+    assert!(metrics.contains("remediator_connections_rejected_total{reason=\"peer_full\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("remediator_connections_rejected_total{reason=\"full\"} 0\n"), "{metrics}");
+    // Each place is given back when its connection ends.
+    drop(held);
+    running.no_descriptors_left().await;
+    for _ in 0..20 {
+        running.serves().await;
+    }
 }
 
 #[tokio::test]

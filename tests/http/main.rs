@@ -4,10 +4,14 @@
 //! sensible time turns a hang into a failure.
 
 mod board;
+mod certificates;
 mod desk;
 mod listening;
 mod openapi;
 mod orders;
+mod overload;
 mod reading;
+mod reload;
 mod remediate;
+mod tls;
 mod wire;

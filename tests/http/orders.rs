@@ -1,5 +1,8 @@
 //! Who may do what, and what an operator may order.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::wire::{OPERATOR, READER, RECEIVER, With, start};
 
 /// Every route: method, path, and which of receiver, reader and operator may call it.
@@ -24,17 +27,22 @@ async fn every_route_demands_its_role() {
         for header in ["", "Authorization: Bearer guess\r\n", "Authorization: Basic YTpi\r\n"] {
             let answer = running.call(method, path, header, b"{}").await;
             assert_eq!(answer.status, 401, "{method} {path} {header}");
-            assert!(answer.head.contains("www-authenticate: bearer"), "{answer:?}");
+            let offers = ["www-authenticate: bearer", "www-authenticate: basic"];
+            assert!(offers.iter().all(|offer| answer.head.contains(offer)), "{answer:?}");
             assert!(["token_missing", "token_unknown"].contains(&answer.problem().as_str()));
             unknown += 1;
         }
-        for (token, allowed) in [RECEIVER, READER, OPERATOR].into_iter().zip(allowed) {
-            let answer = running.call(method, path, &format!("Authorization: Bearer {token}\r\n"), b"{}").await;
-            if allowed {
-                assert!(![401, 403].contains(&answer.status), "{method} {path} {token}: {answer:?}");
-            } else {
-                assert_eq!((answer.status, answer.problem().as_str()), (403, "role_missing"), "{method} {path} {token}");
-                wrong += 1;
+        let tokens = [("receiver", RECEIVER), ("reader", READER), ("operator", OPERATOR)];
+        for ((user, token), allowed) in tokens.into_iter().zip(allowed) {
+            // The same token, presented in either way.
+            for header in [format!("Bearer {token}"), format!("Basic {}", STANDARD.encode(format!("{user}:{token}")))] {
+                let answer = running.call(method, path, &format!("Authorization: {header}\r\n"), b"{}").await;
+                if allowed {
+                    assert!(![401, 403].contains(&answer.status), "{method} {path} {user}: {answer:?}");
+                } else {
+                    assert_eq!((answer.status, answer.problem().as_str()), (403, "role_missing"), "{method} {path} {user}");
+                    wrong += 1;
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use remediator::api::{self, Face};
 use remediator::detect::caller::Gate;
 use remediator::edge::serve::{self, Server, Stopped};
+use remediator::edge::tls::Tls;
 use remediator::metrics::Telemetry;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -36,6 +37,7 @@ pub struct With {
     pub api: api::Limits,
     pub serve: serve::Limits,
     pub guarded: bool,
+    pub tls: Option<Arc<Tls>>,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,7 @@ pub async fn start(with: With) -> Running {
     let face = Face::new(desk.clone(), Arc::new(gate), telemetry.clone(), closing.clone(), with.api);
     let bound = serve::bind("127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
     let addr = bound.addr();
-    let server = bound.serve(face.router(), with.serve, telemetry, closing.clone());
+    let server = bound.over(with.tls).serve(face.router(), with.serve, telemetry, closing.clone());
     Running { addr, desk, closing, server }
 }
 

@@ -21,4 +21,5 @@ mod observer;
 mod pages;
 mod poll;
 mod radius;
+mod reload;
 mod verdicts;

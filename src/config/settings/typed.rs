@@ -19,6 +19,7 @@ pub struct Typed {
     pub haproxy: Option<HaproxyTyped>,
     #[serde(default)]
     pub tokens: TokensTyped,
+    pub tls: Option<TlsTyped>,
     #[serde(default)]
     pub limits: LimitsTyped,
     #[serde(default)]
@@ -66,6 +67,15 @@ pub struct TokensTyped {
     pub receiver: Vec<At<String>>,
     pub reader: Vec<At<String>>,
     pub operator: Vec<At<String>>,
+}
+
+/// PEM files.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsTyped {
+    pub certificate: At<String>,
+    pub key: At<String>,
+    pub client_ca: Option<At<String>>,
 }
 
 #[derive(Deserialize, Default)]
