@@ -7,7 +7,9 @@ pub mod audit;
 pub mod check;
 pub mod explain;
 mod log;
+mod out;
 pub mod probe;
+pub mod schema;
 pub mod serve;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ pub enum Command {
     Probe(probe::ProbeArgs),
     /// Read and check the journal of a state directory
     Audit(audit::AuditArgs),
+    /// Print the JSON Schema of a kind of file, for editors
+    Schema(schema::SchemaArgs),
 }
 
 /// How a command ended.
@@ -64,6 +68,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Explain(args) => explain::explain(args).await,
         Command::Probe(args) => probe::probe(args).await,
         Command::Audit(args) => audit::run(args),
+        Command::Schema(args) => schema::schema(&args),
     };
     ended
         .unwrap_or_else(|error| {
