@@ -8,8 +8,10 @@ pub mod check;
 pub mod explain;
 mod lines;
 mod log;
+mod out;
 pub mod papers;
 pub mod probe;
+pub mod schema;
 pub mod serve;
 
 use std::process::ExitCode;
@@ -45,6 +47,8 @@ pub enum Command {
     /// Write the man pages (for packages)
     #[command(hide = true)]
     Man(papers::ManArgs),
+    /// Print the JSON Schema of a kind of file, for editors
+    Schema(schema::SchemaArgs),
 }
 
 /// How a command ended.
@@ -83,6 +87,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Completions(args) => papers::completions(Cli::command(), &args),
         Command::Man(args) => papers::man(Cli::command(), &args),
+        Command::Schema(args) => schema::schema(&args),
     };
     ended
         .unwrap_or_else(|error| {

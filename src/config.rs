@@ -11,6 +11,7 @@
 pub mod check;
 mod files;
 pub mod playbook;
+pub mod schema;
 pub mod settings;
 mod sheet;
 mod standing;

@@ -5,6 +5,9 @@
 //! descriptors are in the count.
 
 #[allow(dead_code, reason = "shared with the HTTP tests, which use all of it")]
+#[path = "http/board.rs"]
+mod board;
+#[allow(dead_code, reason = "shared with the HTTP tests, which use all of it")]
 #[path = "http/certificates.rs"]
 mod certificates;
 #[allow(dead_code, reason = "shared with the HTTP tests, which use all of it")]

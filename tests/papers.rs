@@ -1,5 +1,10 @@
 //! The papers say what the program says: headings of RUNBOOK.md, links of the rules, snippets of README.md, metric names, sums.
 
+#[path = "papers/examples.rs"]
+mod examples;
+#[path = "papers/validator.rs"]
+mod validator;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -18,7 +18,9 @@ use crate::decide::playbook::{
 use crate::edge::promql::{self, Template};
 use crate::guard::ledger::MAX_RUNS;
 use crate::period::Period;
-use typed::{ConfirmTyped, EvidenceTyped, GuardsTyped, RadiusTyped, RecoveredTyped, StepTyped, Typed};
+use typed::{ConfirmTyped, EvidenceTyped, GuardsTyped, RadiusTyped, RecoveredTyped, StepTyped};
+
+pub(super) use typed::Typed;
 
 /// The restart door passes `t` of up to three digits.
 const MAX_GRACE: Period = Period::from_secs(999);

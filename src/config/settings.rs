@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use reqwest::Url;
+use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -16,7 +17,9 @@ use crate::decide::playbook::Rate;
 use crate::edge::redact::plain_line;
 use crate::edge::socket::Address;
 use crate::period::Period;
-use typed::{AlertmanagerTyped, DockerTyped, HaproxyTyped, LimitsTyped, PagesTyped, PrometheusTyped, Typed};
+use typed::{AlertmanagerTyped, DockerTyped, HaproxyTyped, LimitsTyped, PagesTyped, PrometheusTyped};
+
+pub(super) use typed::Typed;
 
 /// Checked settings.
 #[derive(Debug)]
@@ -107,7 +110,7 @@ pub struct Log {
     pub level: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     #[default]

@@ -3,22 +3,28 @@
 //! Values are taken as [`At`] (a value and where it stands), and each check reports into the sheet and carries on with
 //! a stand-in, so that one reading finds everything. Stand-ins never get out: a sheet with errors yields no values.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
-use serde_saphyr::{Error, Location};
+use serde::{Deserialize, Deserializer};
+use serde_saphyr::{Error, Location, Spanned};
 
+use super::schema::Duration;
 use super::{ConfigError, Finding, Place, Severity};
 use crate::decide::playbook::Rate;
 use crate::edge::promql::PromqlError;
 use crate::period::Period;
 
-/// A value and where it stands.
-pub type At<T> = serde_saphyr::Spanned<T>;
+/// A value and where it stands. A type of our own around the reader's, so that it can have a schema: the value's.
+pub struct At<T> {
+    pub value: T,
+    pub referenced: Location,
+}
 
 /// Largest file taken. A thousand playbooks fit; a log file named by mistake does not.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -32,12 +38,42 @@ pub struct Sheet {
     pub warnings: Vec<Finding>,
 }
 
-/// A token bucket, as typed.
-#[derive(Deserialize)]
+/// A token bucket, as typed: `burst` remediations at once, refilled evenly.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateTyped {
+    /// In this time an empty bucket is full again, such as 1m. Required, not 0.
+    #[schemars(with = "Duration")]
     per: At<String>,
+    /// How many remediations the full bucket allows at once; attempts count, not successes. Required, 1 or more.
+    ///
+    /// WARNING: this is how many restarts one storm of alerts may cause before anything slows it down.
+    #[schemars(range(min = 1))]
     burst: At<u32>,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spanned::deserialize(deserializer).map(|Spanned { value, referenced, .. }| At { value, referenced })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
 }
 
 impl Sheet {

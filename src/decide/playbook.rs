@@ -1,5 +1,6 @@
 //! A playbook, checked and ready to use. How it is written down (YAML, strict) is `config::playbook`'s business.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{LabelSet, Matcher};
@@ -73,7 +74,7 @@ pub struct DrainSpec {
 }
 
 /// What to do with a server that does not empty in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnTimeout {
     Abort,
@@ -92,7 +93,7 @@ pub struct RecoverySpec {
     pub within: Period,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Everything but the side effects.
