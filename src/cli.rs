@@ -11,6 +11,7 @@ mod out;
 pub mod probe;
 pub mod schema;
 pub mod serve;
+pub mod toil;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ pub enum Command {
     Audit(audit::AuditArgs),
     /// Print the JSON Schema of a kind of file, for editors
     Schema(schema::SchemaArgs),
+    /// What a page costs by hand, what the audit log says about the rest, and when it pays
+    Toil(toil::ToilArgs),
 }
 
 /// How a command ended.
@@ -69,6 +72,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Probe(args) => probe::probe(args).await,
         Command::Audit(args) => audit::run(args),
         Command::Schema(args) => schema::schema(&args),
+        Command::Toil(args) => toil::toil(&args),
     };
     ended
         .unwrap_or_else(|error| {
