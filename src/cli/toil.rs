@@ -64,7 +64,14 @@ pub fn toil(args: &ToilArgs) -> anyhow::Result<Exit> {
         None => None,
         Some(mut lines) => {
             let (since, until) = (args.since, args.until.unwrap_or_else(|| SystemClock.now()));
+            let all = lines.len();
             lines.retain(|line| since.is_none_or(|since| line.ts >= since) && line.ts < until);
+            if lines.len() < all {
+                eprintln!(
+                    "remediator: {} of {all} audit lines are left out: closed before --since, or not before {until}",
+                    all - lines.len()
+                );
+            }
             let tally = tally(lines, args.recurrence);
             let from = since.or(tally.first).unwrap_or(until);
             Some(Report::new(tally, from, until, ledger.as_ref()))
