@@ -9,7 +9,7 @@ export RUSTFLAGS := -C target-feature=+crt-static
 export LAB_BIN := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test test-package deb check-config fmt lint
+.PHONY: help setup build images up demo down test test-package deb check-config generated fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -51,6 +51,11 @@ images: build ## build the lab's images
 
 check-config: ## check the configurations of Prometheus, Alertmanager, HAProxy and Compose with their own tools
 	@lab/check-config
+
+generated: build ## make again what the program writes: schema/, and the tables of toil-ledger.md
+	@$(LAB_BIN)/remediator schema playbook >schema/playbook.schema.json
+	@$(LAB_BIN)/remediator schema settings >schema/remediator.schema.json
+	@perl -0pi -e 's{(<!-- remediator toil (.+?) -->\n).*?(?=<!-- end -->)}{$$1 . `$(LAB_BIN)/remediator toil $$2`}se' toil-ledger.md
 
 fmt: ## format
 	@cargo fmt --all

@@ -13,6 +13,7 @@ pub mod papers;
 pub mod probe;
 pub mod schema;
 pub mod serve;
+pub mod toil;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,8 @@ pub enum Command {
     Man(papers::ManArgs),
     /// Print the JSON Schema of a kind of file, for editors
     Schema(schema::SchemaArgs),
+    /// What a page costs by hand, what the audit log says about the rest, and when it pays
+    Toil(toil::ToilArgs),
 }
 
 /// How a command ended.
@@ -88,6 +91,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Completions(args) => papers::completions(Cli::command(), &args),
         Command::Man(args) => papers::man(Cli::command(), &args),
         Command::Schema(args) => schema::schema(&args),
+        Command::Toil(args) => toil::toil(&args),
     };
     ended
         .unwrap_or_else(|error| {

@@ -13,7 +13,7 @@ mod files;
 pub mod playbook;
 pub mod schema;
 pub mod settings;
-mod sheet;
+pub(crate) mod sheet;
 mod standing;
 pub mod tls;
 

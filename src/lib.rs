@@ -26,6 +26,7 @@ pub mod pipeline;
 pub mod reason;
 pub mod sim;
 pub mod target;
+pub mod toil;
 pub mod verify;
 pub mod watch;
 pub mod words;
