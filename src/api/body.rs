@@ -33,7 +33,9 @@ pub struct Held<'f> {
 /// 413 above the cap; 400 when the caller broke off.
 pub async fn read<'f>(face: &'f Face, headers: &HeaderMap, mut body: Body, cap: usize) -> Result<Held<'f>, Problem> {
     let too_large = || {
-        let detail = format!("the body is larger than {cap} bytes; set max_alerts of the receiver, or raise limits.body here");
+        let detail = format!(
+            "the body is larger than {cap} bytes; raise limits.body here, or let Alertmanager send smaller groups (group_by)"
+        );
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
     };
     let told = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
