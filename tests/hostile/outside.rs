@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 use promql_parser::parser::{Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
+use remediator::edge::clock::SystemClock;
+use remediator::world::Clock as _;
 use reqwest::Url;
 use serde_json::{Value, json};
 
@@ -49,7 +51,7 @@ type Shop = Arc<Mutex<Vec<Replica>>>;
 
 impl Replica {
     pub fn new(number: usize, instance: &str, labels: BTreeMap<String, String>) -> Replica {
-        let started_at = Timestamp::now() - SignedDuration::from_hours(2);
+        let started_at = clock() - SignedDuration::from_hours(2);
         let (leaks, drained, refusal, scrape_error) = (true, false, None, String::new());
         Replica { number, instance: instance.to_owned(), labels, started_at, leaks, drained, refusal, scrape_error }
     }
@@ -113,6 +115,11 @@ impl Outside {
     }
 }
 
+/// The fakes live in the time of the program that asks them.
+fn clock() -> Timestamp {
+    SystemClock.now()
+}
+
 fn body(request: &str) -> &str {
     request.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
@@ -141,7 +148,7 @@ pub fn selectors(query: &str) -> Vec<VectorSelector> {
 }
 
 fn prometheus(shop: &[Replica], _: &Inside, request: &str) -> Vec<u8> {
-    let now = Timestamp::now();
+    let now = clock();
     let data = match request.split(' ').nth(1).unwrap_or_default() {
         "/api/v1/rules?type=alert" => {
             let rule = |replica: &Replica| {
@@ -179,7 +186,7 @@ fn prometheus(shop: &[Replica], _: &Inside, request: &str) -> Vec<u8> {
 }
 
 fn vector(series: Option<(Value, f64)>) -> Value {
-    let now = Timestamp::now().as_millisecond() as f64 / 1000.0;
+    let now = clock().as_millisecond() as f64 / 1000.0;
     let series: Vec<Value> =
         series.into_iter().map(|(metric, value)| json!({ "metric": metric, "value": [now, value.to_string()] })).collect();
     json!({ "resultType": "vector", "result": series })
@@ -250,7 +257,7 @@ fn restart(shop: &mut [Replica], request: &str) -> Vec<u8> {
     let path = request.split(' ').nth(1).unwrap_or_default();
     match shop.iter_mut().find(|replica| path.starts_with(&format!("/containers/{}/restart?", replica.id()))) {
         Some(replica) if request.starts_with("POST") => {
-            (replica.started_at, replica.leaks) = (Timestamp::now(), false);
+            (replica.started_at, replica.leaks) = (clock(), false);
             b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()
         }
         _ => http(403, "Forbidden"),
