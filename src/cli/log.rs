@@ -7,11 +7,17 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::lines::{Lines, Style};
 use crate::config::settings::{Log, LogFormat};
 
+/// Libraries that log what they read.
+const QUIET: [&str; 1] = ["bollard=warn"];
+
 /// Starts logging. `RUST_LOG` wins over the configuration.
 pub fn start(log: &Log) {
     let level = log.level.clone().unwrap_or_else(|| "info".to_owned());
     let filter =
         EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    // What the Engine answers goes through bollard's own debug lines, environments of containers included. No level that
+    // anybody asks for may bring those into a log.
+    let filter = QUIET.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive);
     let colour = std::io::stderr().is_terminal();
     let style = match log.format {
         LogFormat::Json => Style::Json,

@@ -82,10 +82,11 @@ pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Ev
     }
 }
 
-/// The matchers that name the target to Prometheus: the replica label, and the job when the alert has one.
+/// The matchers that name the target to Prometheus: the replica label, and the job when the alert has one. A label with
+/// an empty value is none, to Prometheus as well.
 pub fn target_labels<'a>(replica_label: &'a str, target: &'a Target, labels: &'a LabelSet) -> Vec<(&'a str, &'a str)> {
     let mut named = vec![(replica_label, target.instance.as_str())];
-    if let Some(job) = labels.get("job").filter(|_| replica_label != "job") {
+    if let Some(job) = labels.get("job").filter(|job| replica_label != "job" && !job.is_empty()) {
         named.push(("job", job));
     }
     named

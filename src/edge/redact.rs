@@ -29,6 +29,11 @@ static SECRETS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{16,}".to_owned(), "${1} [redacted]"),
         // A JSON web token, wherever it stands.
         (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?".to_owned(), "[redacted]"),
+        // Keys that say by their beginning whose they are: AWS, GitHub, Slack.
+        (
+            r"\b(?:(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|xox[abprs]-[A-Za-z0-9-]{10,})".to_owned(),
+            "[redacted]",
+        ),
         // User name and password in a URL; greedy, because a password may hold an `@`.
         (r#"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s"'<>]+@"#.to_owned(), "${1}[redacted]@"),
         // `--password hunter2`.
@@ -113,6 +118,8 @@ mod tests {
             ("x-api-key: 12345", "x-api-key: [redacted]"),
             ("got bearer 0123456789abcdef0123 from peer", "got bearer [redacted] from peer"),
             ("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln ok", "jwt [redacted] ok"),
+            ("using AKIAIOSFODNN7EXAMPLE now", "using [redacted] now"),
+            ("aws_secret_access_key = wJalr/K7+x", "aws_secret_access_key = [redacted]"),
             ("connect postgres://shop:hunter2@db:5432/x", "connect postgres://[redacted]@db:5432/x"),
             ("amqp://u:p@ss@host/v", "amqp://[redacted]@host/v"),
             ("login?user=a&password=hunter2&next=/", "login?user=a&password=[redacted]&next=/"),

@@ -105,6 +105,34 @@ fn what_a_decision_stands_on_is_named_when_it_is_wrong() {
     }
 }
 
+/// At the cap it is taken, one above it is refused, each with the code that the answer carries.
+#[test]
+fn every_cap_holds_at_its_edge() {
+    let alert = |labels: &str| format!(r#"{{"alerts":[{{"labels":{{{labels}}}}}]}}"#);
+    let labels = |count: usize| alert(&(0..count).map(|n| format!("\"l{n}\":\"\"")).collect::<Vec<_>>().join(","));
+    let value = |bytes: usize| alert(&format!("\"a\":\"{}\"", "x".repeat(bytes)));
+    let name = |bytes: usize| alert(&format!("\"{}\":\"a\"", "x".repeat(bytes)));
+    let alerts = |count: usize| format!(r#"{{"alerts":[{}]}}"#, vec![r#"{"labels":{"a":"b"}}"#; count].join(","));
+    let depth = |deep: usize| format!(r#"{{"alerts":[],"x":{}{}}}"#, "[".repeat(deep - 1), "]".repeat(deep - 1));
+    for (taken, refused, code) in [
+        (labels(MAX_LABELS), labels(MAX_LABELS + 1), "payload_too_many_labels"),
+        (value(MAX_LABEL), value(MAX_LABEL + 1), "payload_too_long"),
+        (name(MAX_LABEL), name(MAX_LABEL + 1), "payload_too_long"),
+        (alerts(5), alerts(6), "payload_too_many_alerts"),
+        (depth(MAX_DEPTH), depth(MAX_DEPTH + 1), "payload_too_deep"),
+    ] {
+        assert!(parse(taken.as_bytes(), 5).is_ok(), "{code}: refused at the cap");
+        assert_eq!(parse(refused.as_bytes(), 5).map_err(|error| error.code()).err(), Some(code));
+    }
+    // What nothing is decided from is cut, never refused.
+    let annotations = |count: usize| (0..count).map(|n| format!("\"a{n}\":\"x\"")).collect::<Vec<_>>().join(",");
+    let body = format!(r#"{{"alerts":[{{"labels":{{"a":"b"}},"annotations":{{{}}}}}]}}"#, annotations(MAX_ANNOTATIONS + 1));
+    assert_eq!(parse(body.as_bytes(), 1).expect("taken").alerts[0].annotations.0.len(), MAX_ANNOTATIONS);
+    let key = format!(r#"{{"alerts":[],"groupKey":"token=a {}"}}"#, "é".repeat(MAX_ORNAMENT));
+    let key = parse(key.as_bytes(), 1).expect("taken").group_key;
+    assert!(key.len() <= MAX_ORNAMENT && key.starts_with("token=a é"), "records are found by it, so it stays as it is");
+}
+
 #[test]
 fn what_is_not_json_is_said_to_be_so() {
     for body in [
