@@ -13,6 +13,7 @@ mod files;
 pub mod playbook;
 pub mod settings;
 mod sheet;
+pub mod whereabouts;
 
 use std::fmt;
 use std::path::Path;

@@ -4,6 +4,7 @@
 //! sensible time turns a hang into a failure.
 
 mod board;
+mod cli;
 mod desk;
 mod listening;
 mod openapi;
