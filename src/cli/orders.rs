@@ -7,6 +7,7 @@
 //!
 //! Race accepted: a remediator that is started in the very moment of such a write finds its directory taken, and says so.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::api::board::Board;
-use crate::audit::Journal;
 use crate::audit::journal::DATABASE;
+use crate::audit::{Journal, JournalError};
 use crate::cli::Exit;
 use crate::cli::remote::{Asker, Failure, Need, Remote, whereabouts};
 use crate::cli::terminal::{Screen, Style, clock, relative};
@@ -172,11 +173,16 @@ fn body(scope: &PauseScope, actor: &str, reason: &str) -> Value {
 
 /// Who types this: the name given, or the user who logged in, before any sudo, at this host.
 fn actor(given: Option<String>) -> String {
-    #[allow(clippy::disallowed_methods, reason = "who gives an order is what the environment of the terminal knows")]
-    let user =
-        ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok()).find(|user| !user.is_empty());
-    let name = given.unwrap_or_else(|| format!("{}@{}", user.as_deref().unwrap_or("somebody"), crate::edge::host::name()));
+    let name = given.unwrap_or_else(|| format!("{}@{}", user(), crate::edge::host::name()));
     plain_line(&name, MAX_ACTOR)
+}
+
+/// By name; by number where the environment has none, as in a container.
+fn user() -> String {
+    #[allow(clippy::disallowed_methods, reason = "who gives an order is what the environment of the terminal knows")]
+    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let uid = || std::fs::metadata("/proc/self").map_or_else(|_| "somebody".to_owned(), |meta| format!("uid{}", meta.uid()));
+    named.into_iter().find(|user| !user.is_empty()).unwrap_or_else(uid)
 }
 
 /// `remediator pause`
@@ -188,7 +194,7 @@ pub async fn pause(args: PauseArgs) -> anyhow::Result<Exit> {
     let (scope, actor) = (scope.of(), actor(who.actor));
     let asked = Asked { reason: &reason, scope, lasting: r#for, actor: &actor, json: who.json };
     if offline {
-        return asked.write_down(&who.remote, state_dir).await;
+        return asked.write_down(&who.remote, state_dir, true).await;
     }
     let asker = who.remote.asker(Need::Order)?;
     let mut order = body(&asked.scope, &actor, &reason);
@@ -213,7 +219,9 @@ pub async fn pause(args: PauseArgs) -> anyhow::Result<Exit> {
             Ok(Exit::Fine)
         }
         // Nobody is there to be asked; whoever names an address does not mean this machine's files.
-        Err(Failure::NotRunning { .. }) if !asker.named || state_dir.is_some() => asked.write_down(&who.remote, state_dir).await,
+        Err(Failure::NotRunning { .. }) if !asker.named || state_dir.is_some() => {
+            asked.write_down(&who.remote, state_dir, false).await
+        }
         Err(failure) => Ok(failure.tell(who.json)),
     }
 }
@@ -229,7 +237,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// Into the journal of a remediator that does not run.
-    async fn write_down(self, remote: &Remote, state_dir: Option<PathBuf>) -> anyhow::Result<Exit> {
+    async fn write_down(self, remote: &Remote, state_dir: Option<PathBuf>, offline: bool) -> anyhow::Result<Exit> {
         let reason = self.reason.trim();
         if reason.is_empty() || reason.chars().any(char::is_control) {
             eprintln!("remediator: reason: must be one line that says something; it goes into the journal");
@@ -251,7 +259,7 @@ impl Asked<'_> {
                 dir.display()
             );
         }
-        let journal = Journal::open(&dir).map_err(|error| locked(error, &dir))?;
+        let journal = Journal::open(&dir).map_err(|error| taken(error, &dir, offline))?;
         let now = SystemClock.now();
         let until = self.lasting.and_then(|lasting| now.checked_add(lasting.signed()).ok());
         let pause = Pause { scope: self.scope, actor: self.actor.to_owned(), reason: reason.to_owned(), until };
@@ -270,9 +278,10 @@ impl Asked<'_> {
     }
 }
 
-fn locked(error: crate::audit::JournalError, dir: &Path) -> anyhow::Error {
+fn taken(error: JournalError, dir: &Path, offline: bool) -> anyhow::Error {
     let help = match &error {
-        crate::audit::JournalError::Locked { pid, .. } => {
+        JournalError::Locked { .. } if offline => "it runs: leave --offline out, and it is asked".to_owned(),
+        JournalError::Locked { pid, .. } => {
             let stop = pid.map_or_else(|| "stop it".to_owned(), |pid| format!("kill -TERM {pid} stops it at a safe point"));
             format!("it runs, but does not answer where it was looked for; name its address with --url URL, or {stop}")
         }

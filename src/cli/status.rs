@@ -12,6 +12,7 @@ use crate::api::desk::Probe;
 use crate::cli::Exit;
 use crate::cli::remote::{Need, Remote};
 use crate::cli::terminal::{Screen, Style, clock, relative, span};
+use crate::decide::playbook::Mode;
 use crate::event::Step;
 use crate::guard::view::PlaybookNow;
 use crate::words;
@@ -162,7 +163,8 @@ fn rails(screen: &mut Screen, board: &Board, playbook: &PlaybookNow) {
     let every = playbook.every.map_or_else(String::new, |every| format!(", looks by itself every {every}"));
     let paused = if playbook.paused { ", paused" } else { "" };
     screen.title(&format!("Playbook {} ({}{every}{paused})", playbook.playbook, playbook.mode.word()));
-    screen.fact("would allow", Style::Plain, &playbook.remediations_allowed.to_string());
+    let shadow = if playbook.mode == Mode::Shadow { ", and would only say so" } else { "" };
+    screen.fact("would allow", Style::Plain, &format!("{}{shadow}", playbook.remediations_allowed));
     let most = playbook.blast_radius.max_in_flight;
     let names = if playbook.in_flight.is_empty() { String::new() } else { format!(": {}", playbook.in_flight.join(", ")) };
     screen.fact("in flight", Style::Plain, &format!("{} of at most {most}{names}", playbook.in_flight.len()));

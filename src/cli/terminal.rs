@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::edge::redact::plain_line;
@@ -15,6 +15,9 @@ use crate::edge::redact::plain_line;
 const MAX_TEXT: usize = 2_000;
 /// Room for the names at the left of facts.
 const NAME: usize = 12;
+
+/// The heading of the one column that may be wrapped.
+const PROSE: &str = "DETAIL";
 
 /// How a piece of text is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +126,12 @@ impl Screen {
         for row in rows {
             let style = |style| if self.colour { style } else { Style::Plain };
             table.add_row(row.into_iter().map(|(styled, text)| style(styled).cell(&text)).collect::<Vec<_>>());
+        }
+        // Names and ids are for copying, so only what is prose is wrapped.
+        for (at, _) in header.iter().enumerate().filter(|(_, name)| **name != PROSE) {
+            if let Some(column) = table.column_mut(at) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         for line in table.lines() {
             self.raw(&line);

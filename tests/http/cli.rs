@@ -268,6 +268,8 @@ async fn while_none_runs_a_pause_is_written_down_for_the_next_one() {
     let said = folder.say(&["pause", "--reason", "r"]).await;
     assert_eq!(said.code, Some(2), "{}", said.out);
     assert!(said.err.contains(&format!("kill -TERM {} stops it", std::process::id())), "{}", said.err);
+    let said = folder.say(&["pause", "--offline", "--reason", "r"]).await;
+    assert_eq!((said.code, said.err.contains("leave --offline out")), (Some(2), true), "{}", said.err);
     drop(journal);
     assert!(pauses(&dir).await.is_empty());
 
@@ -375,7 +377,7 @@ async fn colour_is_for_terminals_whose_owner_wants_it() {
         command.env("NO_COLOR", no_colour).stdin(Stdio::null()).kill_on_drop(true);
         let output = ends("a terminal", command.output()).await.expect("script, of Debian's package bsdutils");
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(text.contains("PAUSED") && text.contains("healthy after this restart"), "{text}");
+        assert!(text.contains("PAUSED") && text.contains("00000000-0000-0000-0000-000000000001"), "an id in one piece: {text}");
         assert_eq!(text.contains('\u{1b}'), coloured, "NO_COLOR={no_colour}: {text:?}");
         assert!(!text.contains("\u{1b}[2J"), "a label cleared the screen: {text:?}");
     }
