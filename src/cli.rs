@@ -8,11 +8,15 @@ pub mod check;
 pub mod explain;
 mod lines;
 mod log;
+pub mod orders;
 mod out;
 pub mod papers;
 pub mod probe;
+pub mod remote;
 pub mod schema;
 pub mod serve;
+pub mod status;
+mod terminal;
 pub mod toil;
 
 use std::process::ExitCode;
@@ -41,7 +45,17 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Ask a running remediator whether it is ready (for a container's health check)
     Probe(probe::ProbeArgs),
-    /// Read and check the journal of a state directory
+    /// What it is doing, what it would do, what keeps it from it, and when it looks again
+    Status(status::StatusArgs),
+    /// Stop it from acting: everything, one playbook or one target
+    Pause(orders::PauseArgs),
+    /// End a pause
+    Resume(orders::ResumeArgs),
+    /// Break off one run that has not restarted anything yet, and put its server back
+    Abort(orders::AbortArgs),
+    /// The breakers that open when a remedy does not help
+    Breaker(orders::BreakerArgs),
+    /// Read, search, follow and check the audit
     Audit(audit::AuditArgs),
     /// Print completions for a shell
     Completions(papers::CompletionsArgs),
@@ -87,7 +101,12 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::check(args).await,
         Command::Explain(args) => explain::explain(args).await,
         Command::Probe(args) => probe::probe(args).await,
-        Command::Audit(args) => audit::run(args),
+        Command::Status(args) => status::status(args).await,
+        Command::Pause(args) => orders::pause(args).await,
+        Command::Resume(args) => orders::resume(args).await,
+        Command::Abort(args) => orders::abort(args).await,
+        Command::Breaker(args) => orders::breaker(args).await,
+        Command::Audit(args) => audit::run(args).await,
         Command::Completions(args) => papers::completions(Cli::command(), &args),
         Command::Man(args) => papers::man(Cli::command(), &args),
         Command::Schema(args) => schema::schema(&args),

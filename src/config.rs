@@ -16,6 +16,7 @@ pub mod settings;
 pub(crate) mod sheet;
 mod standing;
 pub mod tls;
+pub mod whereabouts;
 
 use std::fmt;
 use std::path::Path;

@@ -66,7 +66,7 @@ pub struct Page {
 }
 
 /// One entry with its place in the chain.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     #[serde(flatten)]
     pub entry: Entry,

@@ -1,10 +1,12 @@
-//! `remediator audit`: the journal of a state directory, read by a person, whether a remediator uses it or not.
+//! `remediator audit`: what happened, read by a person: from a running remediator, or from its state directory, whether a
+//! remediator uses it or not.
 //!
 //! Only `rebuild` writes, and it takes the state directory for itself.
 
+mod reading;
 mod story;
 
-use std::io::{BufWriter, IsTerminal as _, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -17,7 +19,8 @@ use crate::audit::export::line;
 use crate::audit::journal;
 use crate::audit::query::{self, Filter};
 use crate::audit::{Broken, JournalError};
-use crate::cli::Exit;
+use crate::cli::remote::{Remote, whereabouts};
+use crate::cli::{Exit, terminal};
 use crate::edge::clock::SystemClock;
 use crate::event::RecordId;
 use crate::period::Period;
@@ -29,19 +32,11 @@ use crate::world::Clock as _;
 pub struct AuditArgs {
     #[command(subcommand)]
     pub command: AuditCommand,
-    #[command(flatten)]
-    pub place: Place,
-}
-
-/// Which journal.
-#[derive(Debug, Args)]
-pub struct Place {
-    /// The state directory
+    /// The state directory; its files are read, and nobody is asked
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// A configuration file that names the state directory
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub remote: Remote,
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +52,10 @@ pub enum AuditCommand {
     },
     /// Print closed records, oldest first, one line of JSON each
     Export(ExportArgs),
+    /// The last closed records, a line each, and what closes from now on
+    Tail(reading::TailArgs),
+    /// Records that match, newest first, as a table (exit code 1: there is none)
+    Search(reading::SearchArgs),
     /// Tell the whole story of one record
     Show {
         id: RecordId,
@@ -99,8 +98,8 @@ pub struct ExportArgs {
     /// An episode's key
     #[arg(long, value_parser = key)]
     pub key: Option<EpisodeKey>,
-    /// Taken for granted: the lines are JSON
-    #[arg(long, hide = true)]
+    /// One line of JSON each (always, when exporting)
+    #[arg(long)]
     pub json: bool,
 }
 
@@ -108,12 +107,11 @@ pub struct ExportArgs {
 ///
 /// # Errors
 /// What kept it from being asked; a broken chain is an answer.
-pub fn run(args: AuditArgs) -> anyhow::Result<Exit> {
+pub async fn run(args: AuditArgs) -> anyhow::Result<Exit> {
     let stdout = std::io::stdout();
-    #[allow(clippy::disallowed_methods, reason = "NO_COLOR is the convention for every program on a terminal")]
-    let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let mut out = BufWriter::new(stdout.lock());
-    let answered = answer(args, &mut out, colour).and_then(|exit| Ok(out.flush().map(|()| exit)?));
+    let colour = terminal::colour();
+    let mut out = BufWriter::new(stdout);
+    let answered = answer(args, &mut out, colour).await.and_then(|exit| Ok(out.flush().map(|()| exit)?));
     match answered {
         // `remediator audit export | head` is no failure.
         Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
@@ -123,25 +121,27 @@ pub fn run(args: AuditArgs) -> anyhow::Result<Exit> {
     }
 }
 
-fn answer(args: AuditArgs, out: &mut impl Write, colour: bool) -> anyhow::Result<Exit> {
-    let dir = state_dir(args.place)?;
-    match args.command {
-        AuditCommand::Verify { head, json } => verify(out, &dir, head.as_deref(), json),
-        AuditCommand::Export(args) => export(out, &dir, args),
-        AuditCommand::Show { id, json } => show(out, &dir, id, (!json).then_some(colour)),
-        AuditCommand::Rebuild { json } => rebuild(out, &dir, json),
+async fn answer(args: AuditArgs, out: &mut impl Write, colour: bool) -> anyhow::Result<Exit> {
+    let AuditArgs { command, state_dir: dir, remote } = args;
+    let source = reading::Source { state_dir: dir.as_deref(), remote: &remote };
+    let place = || state_dir(dir.as_deref(), &remote);
+    match command {
+        AuditCommand::Verify { head, json } => verify(out, &place()?, head.as_deref(), json),
+        AuditCommand::Export(args) => export(out, &place()?, args),
+        AuditCommand::Tail(args) => reading::tail(out, &source, args).await,
+        AuditCommand::Search(args) => reading::search(out, &source, args).await,
+        AuditCommand::Show { id, json } => reading::show(out, &source, id, (!json).then_some(colour)).await,
+        AuditCommand::Rebuild { json } => rebuild(out, &place()?, json),
     }
 }
 
-fn state_dir(place: Place) -> anyhow::Result<PathBuf> {
-    match (place.state_dir, place.config) {
-        (Some(dir), None) => Ok(dir),
-        (None, Some(file)) => match crate::config::load(&file) {
-            Ok(config) => Ok(config.settings.state_dir),
-            Err(errors) => Err(anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))),
-        },
-        _ => Err(anyhow!("say which journal: either --state-dir DIR or --config FILE")),
+/// The one that is named, or the one that the configuration names.
+fn state_dir(dir: Option<&Path>, remote: &Remote) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = dir {
+        return Ok(dir.to_owned());
     }
+    let found = whereabouts(remote.config.as_deref())?.state_dir;
+    found.ok_or_else(|| anyhow!("say which journal: either --state-dir DIR or --config FILE"))
 }
 
 fn verify(out: &mut impl Write, dir: &Path, head: Option<&str>, as_json: bool) -> anyhow::Result<Exit> {
@@ -181,7 +181,20 @@ fn tell_broken(out: &mut impl Write, broken: &Broken, as_json: bool) -> anyhow::
 }
 
 fn export(out: &mut impl Write, dir: &Path, args: ExportArgs) -> anyhow::Result<Exit> {
-    let filter = Filter {
+    let filter = filter(args);
+    let conn = journal::reader(dir).with_context(|| dir.display().to_string())?;
+    let mut written = Ok(());
+    query::each_closed(&conn, &filter, |found| {
+        written =
+            serde_json::to_writer(&mut *out, &line(found)).map_err(std::io::Error::from).and_then(|()| out.write_all(b"\n"));
+        written.is_ok()
+    })?;
+    written?;
+    Ok(Exit::Fine)
+}
+
+fn filter(args: ExportArgs) -> Filter {
+    Filter {
         outcome: args.outcome,
         reason: args.reason,
         playbook: args.playbook,
@@ -192,16 +205,7 @@ fn export(out: &mut impl Write, dir: &Path, args: ExportArgs) -> anyhow::Result<
         until: args.until,
         key: args.key,
         open: Some(false),
-    };
-    let conn = journal::reader(dir).with_context(|| dir.display().to_string())?;
-    let mut written = Ok(());
-    query::each_closed(&conn, &filter, |found| {
-        written =
-            serde_json::to_writer(&mut *out, &line(found)).map_err(std::io::Error::from).and_then(|()| out.write_all(b"\n"));
-        written.is_ok()
-    })?;
-    written?;
-    Ok(Exit::Fine)
+    }
 }
 
 /// As text, coloured or not; as JSON when `text` is none.

@@ -33,6 +33,8 @@ pub struct Fake {
     pub waiting: watch::Sender<usize>,
     /// The store cannot be written or read.
     pub broken: AtomicBool,
+    /// Something is missing, and the store is not.
+    pub unready: AtomicBool,
     /// Nothing is answered, ever.
     pub stuck: AtomicBool,
     /// What `/guards` answers.
@@ -52,6 +54,7 @@ impl Default for Fake {
             head: watch::channel(0).0,
             waiting: watch::channel(0).0,
             broken: AtomicBool::new(false),
+            unready: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             board: Mutex::new(crate::board::board()),
             long_story: Mutex::default(),
@@ -243,7 +246,7 @@ impl Desk for Fake {
     }
 
     async fn readiness(&self) -> Vec<Probe> {
-        let broken = self.broken.load(Ordering::SeqCst);
+        let broken = self.broken.load(Ordering::SeqCst) || self.unready.load(Ordering::SeqCst);
         let detail = if broken { "disk full" } else { "written" };
         vec![
             Probe { name: "journal".to_owned(), ok: !broken, detail: detail.to_owned() },

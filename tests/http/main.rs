@@ -5,6 +5,7 @@
 
 mod board;
 mod certificates;
+mod cli;
 mod desk;
 mod listening;
 mod openapi;

@@ -22,7 +22,8 @@ fn audit(dir: &std::path::Path, words: &[&str]) -> anyhow::Result<Exit> {
     let dir = dir.to_str().expect("text");
     let line = ["remediator", "audit", "--state-dir", dir].into_iter().chain(words.iter().copied());
     let Command::Audit(args) = Cli::try_parse_from(line)?.command else { panic!("audit was asked for") };
-    answer(args, &mut std::io::sink(), false)
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    runtime.block_on(answer(args, &mut std::io::sink(), false))
 }
 
 #[test]
@@ -36,9 +37,12 @@ fn each_command_answers_with_its_exit_code() {
     assert_eq!(audit(dir, &["export", "--since", "7d", "--outcome", "recovered"]).expect("asked"), Exit::Fine);
     assert_eq!(audit(dir, &["show", &id(1).to_string(), "--json"]).expect("asked"), Exit::Fine);
     assert_eq!(audit(dir, &["show", &id(999).to_string()]).expect("asked"), Exit::No);
+    assert_eq!(audit(dir, &["search", "-n", "3", "--json"]).expect("asked"), Exit::Fine);
+    assert_eq!(audit(dir, &["search", "--playbook", "nobody"]).expect("asked"), Exit::No);
+    assert_eq!(audit(dir, &["tail", "-n", "3"]).expect("asked"), Exit::Fine);
+    assert!(audit(dir, &["tail", "-f"]).is_err(), "files do not tell what closes next");
     assert_eq!(audit(dir, &["rebuild"]).expect("asked"), Exit::Fine);
-    for bad in
-        [&["export", "--outcome", "fine"][..], &["export", "--since", "yesterday"], &["show", "x"], &["verify", "--config", "x"]]
+    for bad in [&["export", "--outcome", "fine"][..], &["export", "--since", "yesterday"], &["show", "x"], &["tail", "-n", "501"]]
     {
         assert!(audit(dir, bad).is_err(), "{bad:?} was taken");
     }
