@@ -23,6 +23,7 @@ pub mod period;
 pub mod pipeline;
 pub mod reason;
 pub mod sim;
+pub mod size;
 pub mod target;
 pub mod verify;
 pub mod watch;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use remediator::alert::{AlertGroup, AlertStatus};
 use remediator::api::desk::{
-    AuditFilter, BreakerState, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, ReceiptState, RecordPage,
+    AuditFilter, BreakerState, Bygone, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, ReceiptState, RecordPage,
     Unavailable,
 };
 use remediator::decide::playbook::Mode;
@@ -34,6 +34,8 @@ pub struct Fake {
     pub broken: AtomicBool,
     /// Nothing is answered, ever.
     pub stuck: AtomicBool,
+    /// What was pruned.
+    pub bygone: Mutex<Option<Bygone>>,
     /// The story told of the record with the id 0, in bytes.
     pub long_story: Mutex<usize>,
 }
@@ -50,6 +52,7 @@ impl Default for Fake {
             waiting: watch::channel(0).0,
             broken: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
+            bygone: Mutex::default(),
             long_story: Mutex::default(),
         }
     }
@@ -224,6 +227,10 @@ impl Desk for Fake {
     async fn guards(&self) -> Result<Value, Unavailable> {
         self.ready().await?;
         Ok(json!({ "remediations_allowed": true }))
+    }
+
+    async fn bygone(&self) -> Option<Bygone> {
+        *self.bygone.lock().expect("no test panicked here")
     }
 
     async fn readiness(&self) -> Vec<Probe> {

@@ -24,6 +24,8 @@ pub struct Typed {
     #[serde(default)]
     pub pages: PagesTyped,
     #[serde(default)]
+    pub retention: RetentionTyped,
+    #[serde(default)]
     pub start_paused: bool,
     #[serde(default)]
     pub log: LogTyped,
@@ -83,6 +85,23 @@ pub struct PagesTyped {
     pub every: Option<At<String>>,
     pub hold: Option<At<String>>,
     pub ask_again: Option<At<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionTyped {
+    pub age: Option<At<String>>,
+    pub size: Option<At<String>>,
+    pub check_every: Option<At<String>>,
+    pub audit_jsonl: AuditJsonlTyped,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditJsonlTyped {
+    pub size: Option<At<String>>,
+    pub age: Option<At<String>>,
+    pub keep: Option<At<usize>>,
 }
 
 #[derive(Deserialize, Default)]
