@@ -7,6 +7,7 @@
 mod board;
 pub mod desk;
 pub mod reload;
+mod retention;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
@@ -23,6 +24,7 @@ use crate::app::desk::FrontDesk;
 use crate::app::reload::Reloads;
 use crate::audit::export::Follower;
 use crate::audit::journal::Journal;
+use crate::config::settings::Retention;
 use crate::config::{Config, Settings};
 use crate::detect::caller::Gate;
 use crate::detect::poll;
@@ -135,7 +137,9 @@ impl App {
         let paging = CancellationToken::new();
         rest.spawn(keep_paging(context.clone(), settings.external_url.clone(), Arc::clone(&telemetry), paging.clone()));
         rest.spawn(count_closed(context.clone(), Arc::clone(&telemetry)));
-        let follower = Follower::start(context.journal.clone(), &settings.state_dir)?;
+        let Retention { bounds, check_every, audit_jsonl } = settings.retention;
+        let follower = Follower::start(context.journal.clone(), &settings.state_dir, audit_jsonl)?;
+        rest.spawn(retention::keep(context.clone(), bounds, check_every.get(), follower.written()));
         episodes.take_up();
         let polls = poll::start(&context, &episodes, &rest);
 

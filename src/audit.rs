@@ -5,14 +5,17 @@
 //! and made again.
 //!
 //! [`journal`] is the one writer, [`state`] what it knows, [`chain`] the hashes, `projection` the tables that make
-//! reading cheap, [`query`] the questions, [`export`] the lines that log shippers read.
+//! reading cheap, [`query`] the questions, [`export`] the lines that log shippers read. [`prune`] bounds the journal, and
+//! [`anchor`] is what it leaves in the place of the entries it takes out.
 
+pub mod anchor;
 pub mod chain;
 mod commit;
 pub mod export;
 pub mod journal;
 mod lock;
 mod projection;
+pub mod prune;
 pub mod query;
 pub mod state;
 #[cfg(test)]
@@ -54,6 +57,8 @@ pub enum JournalError {
     Overloaded,
     #[error("the journal is closed")]
     Closed,
+    #[error("the journal was pruned meanwhile")]
+    Outdated,
     #[error("a transaction's own code panicked")]
     Panicked,
     #[error("`{0}` is not a cursor that this journal gave")]

@@ -125,6 +125,26 @@ pub enum Event {
         version: String,
         pid: u32,
     },
+    /// The oldest entries were taken out of the journal, in the same transaction as this was written.
+    Pruned {
+        pruned: Pruned,
+    },
+}
+
+/// What was taken out at the old end of the chain, and the proof of what is kept in its place: the anchor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// The last entry that is gone. All before it are, too.
+    pub through: u64,
+    /// Its hash: what the first entry that is kept must follow.
+    pub anchor_hash: String,
+    /// Its time. Whatever closed before it is gone.
+    pub before: Timestamp,
+    /// Entries and records taken out this time.
+    pub entries: u64,
+    pub records: u64,
+    /// Of the state that all pruned entries add up to, as it is stored beside the chain.
+    pub state_sha256: String,
 }
 
 /// What Detect wrote down.
@@ -279,6 +299,14 @@ pub struct IllegalTransition {
     pub phase: String,
 }
 
+impl RecordId {
+    /// When the record was opened, to the millisecond, as the id itself says; none for an id that is not of version 7.
+    pub fn opened_at(self) -> Option<Timestamp> {
+        let (seconds, nanos) = self.0.get_timestamp().filter(|_| self.0.get_version_num() == 7)?.to_unix();
+        Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanos).ok()?).ok()
+    }
+}
+
 impl std::fmt::Display for RecordId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
@@ -328,6 +356,7 @@ impl Event {
             Event::Resumed { .. } => "resumed",
             Event::BreakerReset { .. } => "breaker_reset",
             Event::Started { .. } => "started",
+            Event::Pruned { .. } => "pruned",
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod period;
 pub mod pipeline;
 pub mod reason;
 pub mod sim;
+pub mod size;
 pub mod target;
 pub mod toil;
 pub mod verify;

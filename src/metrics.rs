@@ -62,6 +62,10 @@ pub struct Telemetry {
     decided: Gauge<f64, std::sync::atomic::AtomicU64>,
     head_seq: Gauge,
     head: Levels<1>,
+    anchor_seq: Gauge,
+    anchor: Levels<1>,
+    entries: Gauge,
+    size: Gauge,
     /// Gauges that replace each other are set and read under one lock, so that no scrape sees half of them.
     scrape: Mutex<()>,
 }
@@ -127,6 +131,18 @@ impl Telemetry {
                 "journal_head_info",
                 "Hash of the journal's newest entry; keep it, and a rewritten journal shows",
             ),
+            anchor_seq: gauge(
+                &mut registry,
+                "journal_anchor_seq",
+                "Sequence number of the last entry that was pruned; 0: none was",
+            ),
+            anchor: family(
+                &mut registry,
+                "journal_anchor_info",
+                "Hash of the last entry that was pruned; keep it, and what comes after it can be checked",
+            ),
+            entries: gauge(&mut registry, "journal_entries", "Entries that the journal keeps"),
+            size: Gauge::default(),
             scrape: Mutex::new(()),
             registry,
         };
@@ -139,6 +155,8 @@ impl Telemetry {
         let help = "When the configuration in force was read, as seconds since 1970";
         let name = "config_last_reload_success_timestamp";
         self.registry.register_with_unit(name, help, Unit::Seconds, self.reloaded_at.clone());
+        let help = "Room that the journal takes on the disk: the database and its WAL";
+        self.registry.register_with_unit("journal_size", help, Unit::Bytes, self.size.clone());
         let build: Levels<1> = family(&mut self.registry, "build_info", "Always 1; the version of this program");
         build.get_or_create(&[("version", Cow::Owned(version.to_owned()))]).set(1);
         for status in [AlertStatus::Firing, AlertStatus::Resolved] {
@@ -248,6 +266,13 @@ impl Telemetry {
         }
         self.head.clear();
         self.head.get_or_create(&[("hash", now.head_hash.clone().into())]).set(1);
+        self.anchor_seq.set(level(now.anchor_seq));
+        self.entries.set(level(now.head_seq.saturating_sub(now.anchor_seq)));
+        self.size.set(level(now.journal_bytes));
+        self.anchor.clear();
+        if now.anchor_seq > 0 {
+            self.anchor.get_or_create(&[("hash", now.anchor_hash.clone().into())]).set(1);
+        }
         let mut text = String::new();
         // Writing to a string cannot fail; a scrape without a body is seen by Prometheus as a failed one.
         if encode(&mut text, &self.registry).is_err() {
@@ -352,12 +377,18 @@ mod tests {
             breakers: vec![("a/b".into(), BreakerState::Open), ("c/d".into(), BreakerState::Closed)],
             head_seq: 7,
             head_hash: "aa".into(),
+            anchor_seq: 3,
+            anchor_hash: "a3".into(),
+            journal_bytes: 4096,
             ..Gauges::default()
         };
         let text = telemetry.render(&first);
         assert!(text.contains("remediator_breaker_state{breaker=\"a/b\"} 2\n"));
         assert!(text.contains("remediator_journal_head_info{hash=\"aa\"} 1\n"));
         assert!(text.contains("remediator_journal_head_seq 7\n"));
+        assert!(text.contains("remediator_journal_anchor_seq 3\n") && text.contains("remediator_journal_entries 4\n"));
+        assert!(text.contains("remediator_journal_anchor_info{hash=\"a3\"} 1\n"));
+        assert!(text.contains("remediator_journal_size_bytes 4096\n"), "{text}");
         assert!(text.contains("remediator_pauses 1\n"));
         let text = telemetry.render(&Gauges { head_hash: "bb".into(), ..Gauges::default() });
         assert!(!text.contains("a/b") && !text.contains("\"aa\"") && text.contains("remediator_pauses 0\n"));

@@ -24,6 +24,11 @@ pub fn roughly(duration: SignedDuration) -> String {
     }
 }
 
+/// What is no longer in the journal.
+pub fn pruned(through: u64, before: Timestamp) -> String {
+    format!("entries 1 to {through}, until {before:.0}, were pruned")
+}
+
 /// A value of a query: enough digits to compare it with a threshold.
 pub fn number(value: f64) -> String {
     if value.is_finite() && value.abs() >= 1e-3 && value.abs() < 1e9 {

@@ -200,7 +200,7 @@ fn metrics_that_the_papers_name_exist() {
     let telemetry = Telemetry::new("0");
     let playbook: PlaybookName = "p".parse().expect("a name");
     telemetry.playbook(&playbook);
-    let shown = telemetry.render(&Gauges { head_hash: "a".into(), ..Gauges::default() });
+    let shown = telemetry.render(&Gauges { head_hash: "a".into(), anchor_seq: 1, ..Gauges::default() });
     let name = regex::Regex::new(r"\bremediator_[a-z_]+\b").expect("a pattern");
     let exported: BTreeSet<&str> =
         shown.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();

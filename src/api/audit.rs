@@ -5,12 +5,12 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::Face;
-use super::desk::{AuditFilter, RecordPage};
+use super::desk::{AuditFilter, Bygone, RecordPage};
 use super::door::MayRead;
 use super::openapi::{LineShape, PageShape, ProblemShape, StoryShape};
 use super::problem::Problem;
@@ -20,6 +20,8 @@ use crate::reason::{Outcome, Reason};
 /// One record per line.
 pub const NDJSON: &str = "application/x-ndjson";
 
+/// What closed before this time was pruned.
+const PRUNED_BEFORE: &str = "remediator-pruned-before";
 /// Records of a page when nobody says how many; a screen or two.
 const USUAL_LIMIT: u32 = 50;
 /// Most records of a page: a record with its evidence has some 20 KB, so that a page stays around 10 MB.
@@ -61,10 +63,21 @@ struct Question {
 pub async fn list(_leave: MayRead, State(face): State<Face>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let Question { filter, cursor, limit } = question(&uri)?;
     let page = face.desk.records(filter, cursor, limit).await?;
-    if wants_ndjson(&headers) {
-        return Ok(ndjson(&page, &uri));
+    let bygone = face.desk.bygone().await;
+    let mut response = if wants_ndjson(&headers) {
+        ndjson(&page, &uri)
+    } else {
+        let mut body = json!({ "records": page.records, "next": page.next });
+        if let Some(bygone) = bygone {
+            body["pruned"] = json!(bygone);
+        }
+        Json(body).into_response()
+    };
+    // Whoever reads lines is told as well that the oldest of them are not the first there ever were.
+    if let Some(before) = bygone.and_then(|bygone| HeaderValue::from_str(&bygone.before.to_string()).ok()) {
+        response.headers_mut().insert(PRUNED_BEFORE, before);
     }
-    Ok(Json(json!({ "records": page.records, "next": page.next })).into_response())
+    Ok(response)
 }
 
 /// `GET /audit/{id}`
@@ -80,7 +93,23 @@ pub async fn one(_leave: MayRead, State(face): State<Face>, Path(id): Path<Strin
         id.parse().map_err(|_| Problem::bad("bad_id", "an audit record's id is a UUID, as /remediate and /audit give it"))?;
     match face.desk.record(id).await? {
         Some(story) => Ok(Json(story).into_response()),
-        None => Err(Problem::no_such(format!("there is no audit record {id}"))),
+        None => Err(missing(id, face.desk.bygone().await)),
+    }
+}
+
+/// A record's id tells when it was opened, so that one can be told that was pruned from one that never was.
+fn missing(id: RecordId, bygone: Option<Bygone>) -> Problem {
+    let opened = id.opened_at();
+    match bygone.filter(|bygone| opened.is_some_and(|opened| opened <= bygone.before)) {
+        Some(Bygone { before, .. }) => Problem::new(
+            StatusCode::NOT_FOUND,
+            "pruned",
+            format!(
+                "audit record {id} was pruned, if it ever was: the journal keeps what closed after {before:.0}. \
+                 Look for its line in audit.jsonl and its rotated files, or in a backup"
+            ),
+        ),
+        None => Problem::no_such(format!("there is no audit record {id}")),
     }
 }
 

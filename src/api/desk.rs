@@ -129,6 +129,20 @@ pub struct Gauges {
     pub head_seq: u64,
     /// The hash of the journal's newest entry, 64 hex digits; empty while there is none.
     pub head_hash: String,
+    /// The last entry that was pruned, and its hash; 0 and empty while none was.
+    pub anchor_seq: u64,
+    pub anchor_hash: String,
+    /// What the journal takes on the disk: the database and its WAL.
+    pub journal_bytes: u64,
+}
+
+/// What is no longer in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bygone {
+    /// Entries up to this one were pruned.
+    pub through: u64,
+    /// Their newest is of this time.
+    pub before: Timestamp,
 }
 
 /// The value of a breaker's gauge.
@@ -154,6 +168,11 @@ pub trait Desk: Send + Sync {
 
     /// The whole story: the record, and its entries with their hashes. `None`: there is no such record.
     async fn record(&self, id: RecordId) -> Result<Option<serde_json::Value>, Unavailable>;
+
+    /// What was pruned and cannot be asked about any more; none when the journal is whole.
+    async fn bygone(&self) -> Option<Bygone> {
+        None
+    }
 
     /// At most `limit` records; [`DeskError::BadQuery`] when the cursor is not one of ours.
     async fn records(&self, filter: AuditFilter, cursor: Option<String>, limit: u32) -> Result<RecordPage, DeskError>;

@@ -2,7 +2,8 @@
 //!
 //! Promise: a reader that comes back with the id of the last event it saw (`Last-Event-ID`, which browsers send by
 //! themselves, or `?after=`) misses none and gets none twice. An event's id is the sequence number of the entry that
-//! closed the record; without one the stream begins with the next record to close. When the journal cannot be read, or
+//! closed the record; without one the stream begins with the next record to close. Who comes back so late that some of
+//! what he missed was pruned is told so first, by an event `pruned`, and gets what is kept. When the journal cannot be read, or
 //! the program stops, the stream ends, and the reader comes back.
 
 use std::convert::Infallible;
@@ -74,6 +75,10 @@ fn closed_records(face: Face, after: Option<u64>, place: OwnedSemaphorePermit) -
         let mut head = face.desk.follow();
         let mut seen = after.unwrap_or_else(|| *head.borrow());
         yield Ok(Event::default().retry(RETRY).comment("closed audit records follow"));
+        // No id, so that a reader who breaks off here asks again from where he was.
+        if let Some(bygone) = face.desk.bygone().await.filter(|bygone| seen < bygone.through) {
+            yield Ok(Event::default().event("pruned").data(serde_json::json!(bygone).to_string()));
+        }
         loop {
             // Asked to be woken before looking: what is committed in between wakes us again.
             head.borrow_and_update();

@@ -12,7 +12,7 @@ use crate::act::abort::{self, Ordered};
 use crate::alert::AlertGroup;
 use crate::api::board::{AbortState, Aborting, Board};
 use crate::api::desk::{
-    AuditFilter, BreakerState, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, RecordPage, Unavailable,
+    AuditFilter, BreakerState, Bygone, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, RecordPage, Unavailable,
 };
 use crate::app::board::board;
 use crate::audit::JournalError;
@@ -22,7 +22,7 @@ use crate::detect;
 use crate::episodes::Episodes;
 use crate::event::{Abort, Draft, Event, Pause, PauseScope, Phase, Record, RecordId, Step};
 use crate::guard::breaker::BreakerState as Breaker;
-use crate::guard::ledger::breaker_name;
+use crate::guard::ledger::{Anchored, breaker_name};
 use crate::guard::view;
 use crate::pipeline::Context;
 use crate::reason::Reason;
@@ -127,6 +127,11 @@ impl Desk for FrontDesk {
         let Some(record) = self.context.journal.record(id).await.map_err(unavailable)? else { return Ok(None) };
         let story = self.context.journal.story(id).await.map_err(unavailable)?;
         Ok(Some(json!({ "record": record, "entries": story })))
+    }
+
+    async fn bygone(&self) -> Option<Bygone> {
+        let pruned = |anchored: &Anchored| Bygone { through: anchored.pruned.through, before: anchored.pruned.before };
+        self.context.journal.read(|state| state.books.anchored.as_ref().map(pruned))
     }
 
     async fn records(&self, filter: AuditFilter, cursor: Option<String>, limit: u32) -> Result<RecordPage, DeskError> {
@@ -242,6 +247,7 @@ impl Desk for FrontDesk {
     async fn gauges(&self) -> Gauges {
         let now = self.context.world.clock.now();
         let playbooks = self.context.playbooks();
+        let room = self.context.journal.room().await.unwrap_or_default();
         self.context.journal.read(|state| Gauges {
             pauses: state.books.pauses.iter().filter(|pause| pause.until.is_none_or(|until| now < until)).count() as u64,
             breakers: playbooks
@@ -261,6 +267,9 @@ impl Desk for FrontDesk {
             last_decision: state.books.last_decision,
             head_seq: state.head.seq,
             head_hash: state.head.hash.clone(),
+            anchor_seq: state.books.anchored.as_ref().map_or(0, |anchored| anchored.pruned.through),
+            anchor_hash: state.books.anchored.as_ref().map_or_else(String::new, |anchored| anchored.pruned.anchor_hash.clone()),
+            journal_bytes: room.file,
         })
     }
 }

@@ -11,8 +11,12 @@
 //! 15 significant digits, which is what every JSON reader gives back exactly. An entry is read back from its body before
 //! it is folded, so that what is in memory never knows more than what is on the disk.
 //!
+//! The old end may be pruned: then the walk begins at the [`Anchor`], which says what hash the first entry follows and what
+//! all before it added up to, and for which the newest `pruned` entry of the chain vouches.
+//!
 //! Accepted: someone who can write the file can rewrite *all* of it. That is noticed by the head hash, which leaves the
-//! machine with every page and on `/metrics`; `audit verify --head` compares.
+//! machine with every page and on `/metrics`; `audit verify --head` compares. That an id was used before is noticed only
+//! while its entries are there; ids are random.
 
 use std::collections::BTreeSet;
 
@@ -21,10 +25,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::audit::JournalError;
+use crate::audit::anchor::Anchor;
 use crate::audit::projection;
 use crate::audit::state::State;
 use crate::edge::sqlite;
 use crate::event::{Entry, Event, Record};
+use crate::guard::ledger::Anchored;
 use crate::target::hex;
 
 /// What stands before the first entry.
@@ -63,8 +69,11 @@ pub struct Broken {
 /// What a whole walk along the chain found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verified {
+    /// Those that are kept.
     pub entries: u64,
     pub head: Head,
+    /// What was pruned before them.
+    pub anchor: Option<Anchored>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -192,15 +201,16 @@ impl Link {
     }
 }
 
-/// Walks the whole chain, folding as it goes; `each` sees every entry with the record that it closed.
+/// Walks the whole chain from the anchor on, folding as it goes; `each` sees every entry with the record that it closed.
 ///
 /// # Errors
 /// The first entry that cannot be believed, or whatever `each` or SQLite said.
 pub(super) fn walk(
     conn: &Connection,
+    anchor: Option<&Anchor>,
     mut each: impl FnMut(&Link, &Entry, Option<&Record>) -> Result<(), ChainError>,
 ) -> Result<State, ChainError> {
-    let mut state = State::default();
+    let mut state = anchor.map_or_else(|| Ok(State::default()), Anchor::state)?;
     // The state forgets closed records, and an id must not come twice.
     let mut opened = BTreeSet::new();
     let mut statement = conn.prepare(&format!("SELECT {} FROM entries ORDER BY seq", Link::COLUMNS))?;
@@ -219,6 +229,7 @@ pub(super) fn walk(
         state.head.hash.clone_from(&link.hash);
         each(&link, &entry, closed.as_ref())?;
     }
+    Anchor::vouched(anchor, &state)?;
     Ok(state)
 }
 
@@ -233,7 +244,8 @@ pub fn verify(conn: &Connection) -> Result<Verified, ChainError> {
     let mut entries = 0;
     // Told only when the whole chain is sound: the entries are the truth, and a table can be made again.
     let mut astray = None;
-    let state = walk(&view, |_, entry, closed| {
+    let anchor = Anchor::load(&view)?;
+    let state = walk(&view, anchor.as_ref(), |_, entry, closed| {
         entries += 1;
         if let Some(record) = closed.filter(|_| astray.is_none())
             && !projection::agrees(&view, record)?
@@ -246,11 +258,11 @@ pub fn verify(conn: &Connection) -> Result<Verified, ChainError> {
     if let Some(broken) = astray {
         return Err(broken.into());
     }
-    if !projection::same_as(&view, &state)? {
+    if !projection::same_as(&view, anchor.as_ref(), &state)? {
         let why = format!("the projections are not what the entries say; {REMEDY}");
         return Err(Broken { seq: state.head.seq, why }.into());
     }
-    Ok(Verified { entries, head: state.head })
+    Ok(Verified { entries, head: state.head, anchor: state.books.anchored })
 }
 
 /// The entry with this hash: a hash that once left the machine must be there for ever.

@@ -7,18 +7,22 @@
 //! How: two states. `working` runs ahead within a batch; the published one follows by applying the same entries again
 //! once they are on the disk. Folding is deterministic, so the two are equal between batches, and going back is copying
 //! the published one. That copy is only made when something went wrong.
+//!
+//! Beside batches the writer has chores, one commit each: taking out old entries, giving free pages back.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use crate::audit::JournalError;
 use crate::audit::chain::{Head, Link};
 use crate::audit::projection::{self, Changes};
+use crate::audit::prune::{self, Cut};
 use crate::audit::state::State;
 use crate::edge::sqlite;
 use crate::event::{Draft, Entry, Event, IllegalTransition, Record, RecordId};
@@ -43,6 +47,21 @@ pub(super) struct Published {
 pub(super) trait Command: Send {
     fn draft(&mut self, state: &State) -> Vec<Draft>;
     fn answer(self: Box<Self>, result: Result<Vec<Entry>, JournalError>);
+}
+
+/// What the writer is asked for.
+pub(super) enum Errand {
+    Transact(Box<dyn Command>),
+    Chore(Chore),
+}
+
+pub(super) enum Chore {
+    /// Carry out a step of pruning, and write down at what time.
+    Prune { cut: Box<Cut>, at: Timestamp, reply: oneshot::Sender<Result<(), JournalError>> },
+    /// Give so many free pages back; answers how many are left.
+    Shrink { pages: u32, reply: oneshot::Sender<Result<u64, JournalError>> },
+    /// Cut the WAL to nothing, unless somebody reads from it.
+    EmptyWal { reply: oneshot::Sender<Result<bool, JournalError>> },
 }
 
 pub(super) struct Transaction<F, T> {
@@ -129,19 +148,47 @@ impl Core {
             let drafts = catch_unwind(AssertUnwindSafe(|| command.draft(&self.working)));
             results.push(drafts.map_err(|_| JournalError::Panicked).and_then(|drafts| self.stage(drafts, &mut staged)));
         }
-        match self.commit(&staged) {
-            Ok(()) => self.publish(&staged),
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, entries = staged.entries.len(), "commit failed");
-                self.published.troubled(Some(crate::edge::causes(&error)));
-                self.working = self.published.read(State::clone);
-                // Those whose own transaction was refused keep their reason.
-                results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = Err(error.clone()));
-            }
+        if let Err(error) = self.settle(&staged, None) {
+            // Those whose own transaction was refused keep their reason.
+            results.iter_mut().filter(|result| result.is_ok()).for_each(|result| *result = Err(error.clone()));
         }
         for (command, result) in batch.into_iter().zip(results) {
             command.answer(result);
         }
+    }
+
+    /// Does one chore and answers. Somebody who went away is no reason to undo it.
+    pub fn chore(&mut self, chore: Chore) {
+        match chore {
+            Chore::Prune { cut, at, reply } => _ = reply.send(self.prune(&cut, at)),
+            Chore::Shrink { pages, reply } => _ = reply.send(sqlite::shrink(&self.conn, pages).map_err(Into::into)),
+            Chore::EmptyWal { reply } => _ = reply.send(sqlite::empty_wal(&self.conn).map_err(Into::into)),
+        }
+    }
+
+    /// Takes entries out and writes down that it did, at once or not at all.
+    fn prune(&mut self, cut: &Cut, at: Timestamp) -> Result<(), JournalError> {
+        let mut staged = Staged::default();
+        let event = Event::Pruned { pruned: cut.pruned.clone() };
+        self.stage(vec![Draft::global(at, event)], &mut staged)?;
+        self.settle(&staged, Some(cut))
+    }
+
+    /// Commits what is staged and publishes it, or goes back to what is committed.
+    fn settle(&mut self, staged: &Staged, cut: Option<&Cut>) -> Result<(), JournalError> {
+        let committed = self.commit(staged, cut);
+        match &committed {
+            Ok(()) => self.publish(staged),
+            Err(error) => {
+                tracing::error!(error = error as &dyn std::error::Error, entries = staged.entries.len(), "commit failed");
+                // A cut that came too late says nothing about the store.
+                if !matches!(error, JournalError::Outdated) {
+                    self.published.troubled(Some(crate::edge::causes(error)));
+                }
+                self.working = self.published.read(State::clone);
+            }
+        }
+        committed
     }
 
     /// Numbers, chains and folds the entries of one transaction; all of them or none.
@@ -196,7 +243,7 @@ impl Core {
         fold(&mut self.working, staged);
     }
 
-    fn commit(&mut self, staged: &Staged) -> Result<(), JournalError> {
+    fn commit(&mut self, staged: &Staged, cut: Option<&Cut>) -> Result<(), JournalError> {
         if staged.entries.is_empty() {
             return Ok(());
         }
@@ -213,6 +260,9 @@ impl Core {
             Changes { links: &staged.links, entries: &staged.entries, records: &records, state: working, books_changed };
         let full = self.published.full.load(Ordering::Relaxed);
         sqlite::write(&mut self.conn, |transaction| {
+            if let Some(cut) = cut {
+                prune::carry_out(transaction, cut)?;
+            }
             projection::save(transaction, &changes)?;
             if full { Err(disk_full()) } else { Ok(()) }
         })
@@ -253,9 +303,10 @@ fn books_differ(old: &State, new: &State) -> bool {
         return true;
     }
     // No `..`: a new field must say where it is stored.
-    let Books { last_at: _, last_decision: _, live, shadow, pauses, drained, watches } = &old.books;
+    let Books { last_at: _, last_decision: _, live, shadow, pauses, drained, watches, anchored } = &old.books;
     let new = &new.books;
-    (live, shadow, pauses, drained, watches) != (&new.live, &new.shadow, &new.pauses, &new.drained, &new.watches)
+    (live, shadow, pauses, drained, watches, anchored)
+        != (&new.live, &new.shadow, &new.pauses, &new.drained, &new.watches, &new.anchored)
 }
 
 fn disk_full() -> JournalError {

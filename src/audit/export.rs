@@ -4,6 +4,7 @@
 //! holds these lines is [`Follower`]'s.
 
 mod follower;
+mod rotation;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -21,7 +22,8 @@ use crate::verify::Judgement;
 use crate::words;
 
 pub(crate) use follower::last_line;
-pub use follower::{FILE, Follower};
+pub use follower::{FILE, Follower, Written};
+pub use rotation::Rotation;
 
 /// One record as a line.
 #[derive(Clone, Debug, Serialize)]

@@ -16,17 +16,19 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use crate::audit::JournalError;
 use crate::audit::chain::Head;
-use crate::audit::commit::{Command, Core, Published, Transaction};
+use crate::audit::commit::{Chore, Command, Core, Errand, Published, Transaction};
 use crate::audit::lock::Lock;
 use crate::audit::projection::{self, MIGRATIONS};
+use crate::audit::prune::{self, Aim, Plan, Step};
 use crate::audit::query::{self, Cursor, Filter, Found, Page, Told};
 use crate::audit::state::State;
-use crate::edge::sqlite;
+use crate::edge::sqlite::{self, Room};
 use crate::event::{Draft, Entry, Record, RecordId};
 
 /// Transactions that may wait. More than one webhook's worth of alerts times a minute of a stuck disk; beyond it, saying
@@ -36,6 +38,8 @@ const QUEUE: usize = 4096;
 const MAX_BATCH: usize = 512;
 /// Reading connections kept open between questions.
 const IDLE_READERS: usize = 4;
+/// Free pages given back in one commit: two megabytes that move through the WAL.
+const SHRINK: u32 = 512;
 /// The database within the state directory.
 pub const DATABASE: &str = "journal.db";
 
@@ -53,7 +57,7 @@ struct Inner {
 /// How transactions reach the one who writes.
 enum Road {
     Thread {
-        queue: Mutex<Option<SyncSender<Box<dyn Command>>>>,
+        queue: Mutex<Option<SyncSender<Errand>>>,
         writer: Mutex<Option<JoinHandle<()>>>,
         readers: Arc<Readers>,
         /// Let go only after the writer is joined: fields are dropped after `Drop::drop`.
@@ -117,17 +121,29 @@ impl Journal {
     {
         let (reply, answer) = oneshot::channel();
         let command: Box<dyn Command> = Box::new(Transaction { body: Some(body), value: None, reply });
+        self.order(Errand::Transact(command))?;
+        answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Hands an errand to the writer; inline, does it.
+    fn order(&self, errand: Errand) -> Result<(), JournalError> {
         match &self.inner.road {
             Road::Thread { queue, .. } => {
                 let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-                queue.as_ref().ok_or(JournalError::Closed)?.try_send(command).map_err(|error| match error {
+                queue.as_ref().ok_or(JournalError::Closed)?.try_send(errand).map_err(|error| match error {
                     TrySendError::Full(_) => JournalError::Overloaded,
                     TrySendError::Disconnected(_) => JournalError::Closed,
-                })?;
+                })
             }
-            Road::Inline(core) => core.lock().unwrap_or_else(PoisonError::into_inner).run(vec![command]),
+            Road::Inline(core) => {
+                let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+                match errand {
+                    Errand::Transact(command) => core.run(vec![command]),
+                    Errand::Chore(chore) => core.chore(chore),
+                }
+                Ok(())
+            }
         }
-        answer.await.unwrap_or(Err(JournalError::Closed))
     }
 
     /// One entry, whatever the state.
@@ -217,6 +233,67 @@ impl Journal {
         self.ask(move |conn| query::closed_after(conn, seq, limit)).await
     }
 
+    /// Prunes one step: at most [`prune::STEP`] of the oldest entries. `at` is the time of the entry that says so.
+    ///
+    /// # Errors
+    /// An entry that would go cannot be believed; the store cannot be read or written. Nothing was pruned then.
+    pub async fn prune(&self, aim: Aim, at: Timestamp) -> Result<Step, JournalError> {
+        let needed = self.read(|state| prune::needed(&state.books));
+        let cut = match self.ask(move |conn| prune::plan(conn, &needed, aim)).await? {
+            Plan::Cut(cut) => cut,
+            Plan::Nothing => return Ok(Step::Nothing),
+            Plan::Held(seq) => return Ok(Step::Held(seq)),
+        };
+        let pruned = cut.pruned.clone();
+        self.chore(|reply| Chore::Prune { cut, at, reply }).await?;
+        Ok(Step::Done(pruned))
+    }
+
+    /// Gives free pages back to the file system, a few per commit, and cuts the WAL unless somebody reads from it.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn tidy(&self) -> Result<(), JournalError> {
+        let mut before = u64::MAX;
+        loop {
+            let free = self.chore(|reply| Chore::Shrink { pages: SHRINK, reply }).await?;
+            if free == 0 || free >= before {
+                break;
+            }
+            before = free;
+        }
+        let emptied = self.chore(|reply| Chore::EmptyWal { reply }).await?;
+        tracing::debug!(emptied, "the journal's WAL after pruning");
+        Ok(())
+    }
+
+    async fn chore<T>(&self, chore: impl FnOnce(oneshot::Sender<Result<T, JournalError>>) -> Chore) -> Result<T, JournalError> {
+        let (reply, answer) = oneshot::channel();
+        self.order(Errand::Chore(chore(reply)))?;
+        answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// How much room the journal takes.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn room(&self) -> Result<Room, JournalError> {
+        let wal = match &self.inner.road {
+            Road::Thread { readers, .. } => wal_of(&readers.path),
+            Road::Inline(_) => PathBuf::new(),
+        };
+        self.ask(move |conn| Ok(sqlite::room(conn, &wal)?)).await
+    }
+
+    /// The time of the oldest entry that is kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn oldest(&self) -> Result<Option<Timestamp>, JournalError> {
+        let first = self.entries_after(0, 1).await?;
+        Ok(first.first().map(|told| told.entry.at))
+    }
+
     /// Takes nothing more in, writes what waits, and ends the writer. Reading goes on.
     pub async fn close(&self) {
         if let Road::Thread { queue, writer, .. } = &self.inner.road {
@@ -295,6 +372,13 @@ pub fn reader(dir: &Path) -> Result<Connection, JournalError> {
     Ok(sqlite::reader(&dir.join(DATABASE), MIGRATIONS.len())?)
 }
 
+/// The WAL that SQLite keeps beside a database.
+fn wal_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}
+
 /// The state as the projections have it; made again from the entries when they do not fit.
 fn load(conn: &mut Connection) -> Result<State, JournalError> {
     if let Some(state) = projection::load(conn)? {
@@ -332,14 +416,25 @@ impl Journal {
 }
 
 /// The writer: takes what waits, commits once, until every sender is gone and the queue is empty.
-fn write(mut core: Core, work: &Receiver<Box<dyn Command>>) {
+fn write(mut core: Core, work: &Receiver<Errand>) {
     while let Ok(first) = work.recv() {
-        let mut batch = vec![first];
-        while batch.len() < MAX_BATCH
-            && let Ok(next) = work.try_recv()
-        {
-            batch.push(next);
+        let mut batch = Vec::new();
+        let mut chore = None;
+        let mut next = Some(first);
+        while let Some(errand) = next {
+            match errand {
+                Errand::Transact(command) => batch.push(command),
+                // In its turn: what came before it is committed before it.
+                Errand::Chore(one) => chore = Some(one),
+            }
+            let more = chore.is_none() && batch.len() < MAX_BATCH;
+            next = if more { work.try_recv().ok() } else { None };
         }
-        core.run(batch);
+        if !batch.is_empty() {
+            core.run(batch);
+        }
+        if let Some(chore) = chore {
+            core.chore(chore);
+        }
     }
 }

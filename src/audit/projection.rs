@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::JournalError;
+use crate::audit::anchor::Anchor;
 use crate::audit::chain::{self, Head, Link, canonical};
 use crate::audit::state::State;
 use crate::edge::sqlite::{count, integer};
@@ -48,6 +49,16 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE INDEX record_alerts_group_key ON record_alerts(group_key, record);
 
     CREATE TABLE projections(name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+", "
+    CREATE TABLE anchor(id INTEGER PRIMARY KEY CHECK(id = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, state TEXT NOT NULL) STRICT;
+    CREATE TRIGGER anchor_moves_forward BEFORE UPDATE ON anchor WHEN NEW.seq <= OLD.seq
+        BEGIN SELECT RAISE(ABORT, 'the anchor only moves forward'); END;
+    CREATE TRIGGER anchor_is_not_removed BEFORE DELETE ON anchor BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+    DROP TRIGGER entries_are_not_removed;
+    CREATE TRIGGER entries_are_not_removed BEFORE DELETE ON entries
+        WHEN OLD.seq > (SELECT coalesce(max(seq), 0) FROM anchor) BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+    CREATE INDEX entries_pruned ON entries(seq) WHERE kind = 'pruned';
+    CREATE INDEX record_alerts_record ON record_alerts(record);
 "];
 
 /// Which entries the projections are folded from, and those fields of the books that change with nearly every entry:
@@ -190,9 +201,11 @@ fn head(conn: &Connection) -> Result<Head, JournalError> {
 /// The first entry that cannot be believed: nothing is made from a broken chain.
 pub(super) fn rebuild(transaction: &Transaction<'_>) -> Result<State, JournalError> {
     transaction.execute_batch("DELETE FROM record_alerts; DELETE FROM records; DELETE FROM projections;")?;
-    let mut opened: BTreeMap<RecordId, u64> = BTreeMap::new();
+    let anchor = Anchor::load(transaction)?;
+    // Those that were open when the entries before were pruned.
+    let mut opened = anchor.as_ref().map_or_else(|| Ok(BTreeMap::new()), Anchor::opened)?;
     let mut failed = None;
-    let state = chain::walk(transaction, |_, entry, closed| {
+    let state = chain::walk(transaction, anchor.as_ref(), |_, entry, closed| {
         if let (Event::Accepted { .. }, Some(id)) = (&entry.event, entry.record) {
             opened.insert(id, entry.seq);
         }
@@ -216,13 +229,14 @@ pub(super) fn rebuild(transaction: &Transaction<'_>) -> Result<State, JournalErr
 }
 
 /// Whether the projections hold `state`, the fold of all entries. Closed records are not part of a state: see [`agrees`].
-pub(super) fn same_as(conn: &Connection, state: &State) -> rusqlite::Result<bool> {
+pub(super) fn same_as(conn: &Connection, anchor: Option<&Anchor>, state: &State) -> rusqlite::Result<bool> {
     let Some(stored) = stored(conn, state.head.clone())? else { return Ok(state.head.seq == 0) };
     let opened = "SELECT count(*) FROM entries WHERE kind = 'accepted'";
     let records = "SELECT count(*) FROM records";
     let [opened, records] = [opened, records].map(|sql| conn.query_row(sql, (), |row| count(row, 0)));
+    let carried = anchor.and_then(|anchor| anchor.opened().ok()).map_or(0, |opened| opened.len() as u64);
     // No record beside those of the entries; that each is right was seen one by one.
-    Ok(stored == *state && opened? == records?)
+    Ok(stored == *state && opened? + carried == records?)
 }
 
 /// Whether the row of a closed record is its fold.

@@ -62,6 +62,7 @@ fn must_have_record(event: &Event) -> bool {
             | Event::Resumed { .. }
             | Event::BreakerReset { .. }
             | Event::Started { .. }
+            | Event::Pruned { .. }
     )
 }
 

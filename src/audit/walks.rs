@@ -88,6 +88,32 @@ fn server(target: &Target) -> ServerPath {
     format!("be/{}", target.instance.as_str().replace(':', ".")).parse().expect("a path")
 }
 
+/// One remediation of a replica of its own, from the alert to the end of its watch.
+pub(crate) fn episode(number: u128, at: Timestamp, outcome: Outcome) -> Vec<Draft> {
+    let target: Target = json(json!({ "service": "inventory", "instance": format!("r{number}:8080") }));
+    let accepted = Accepted { key: target.key(), target: Some(target.clone()), ..accepted(0) };
+    let intent = Intent {
+        key: target.key(),
+        playbook: json(json!("inventory-fd-leak")),
+        mode: Mode::Live,
+        plan: json(plan(&target, at)),
+        expires_at: at,
+        guards: Vec::new(),
+        buckets: ["fleet", &format!("service of {}", number / 1_000)]
+            .map(|scope| BucketLevel { scope: scope.to_owned(), tokens: 1.5 })
+            .to_vec(),
+        probe: false,
+        recurred: Vec::new(),
+    };
+    let step = |step| [Event::StepStarted { step }, Event::StepEnded { step, call: Call::Done, note: serde_json::Value::Null }];
+    let closed = Event::Closed { outcome, reason: Reason::RecoveryConfirmed, detail: String::new() };
+    let accepted = Event::Accepted { accepted: Box::new(accepted) };
+    let events = [accepted, evidence(&target, at, 0.9), decision(&target, at), Event::Intent { intent: Box::new(intent) }];
+    let events = events.into_iter().chain(step(Step::Drain)).chain(step(Step::Readmit)).chain([closed]);
+    let over = Event::WatchEnded { key: target.key(), detail: "quiet".to_owned() };
+    events.map(|event| Draft::of(id(number), at, event)).chain([Draft::global(at, over)]).collect()
+}
+
 impl Walker {
     pub fn new() -> Walker {
         Walker { state: State::default(), now: start(), made: 0 }

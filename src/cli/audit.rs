@@ -14,7 +14,8 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::audit::chain::{self, ChainError};
+use crate::audit::anchor::{self, Anchor, Whereabouts};
+use crate::audit::chain::{self, ChainError, Verified};
 use crate::audit::export::line;
 use crate::audit::journal;
 use crate::audit::query::{self, Filter};
@@ -23,6 +24,7 @@ use crate::cli::remote::{Remote, whereabouts};
 use crate::cli::{Exit, terminal};
 use crate::edge::clock::SystemClock;
 use crate::event::RecordId;
+use crate::guard::ledger::Anchored;
 use crate::period::Period;
 use crate::reason::{Outcome, Reason};
 use crate::target::{EpisodeKey, PlaybookName};
@@ -43,7 +45,8 @@ pub struct AuditArgs {
 pub enum AuditCommand {
     /// Walk the whole chain and name the first entry that cannot be believed (exit code 1)
     Verify {
-        /// A head hash that left this machine earlier, with a page or on /metrics: it must still be in the chain
+        /// A head or anchor hash that left this machine earlier, with a page, in the log or on /metrics: it must still be in the
+        /// chain, or stand before it as the anchor of what was pruned
         #[arg(long, value_name = "HASH")]
         head: Option<String>,
         /// Answer as JSON
@@ -151,24 +154,53 @@ fn verify(out: &mut impl Write, dir: &Path, head: Option<&str>, as_json: bool) -
         Err(ChainError::Broken(broken)) => return tell_broken(out, &broken, as_json),
         Err(ChainError::Store(error)) => return Err(error.into()),
     };
-    let located = head.map(|hash| chain::locate(&conn, hash)).transpose()?;
-    if let (Some(hash), Some(None)) = (head, located) {
+    let place = head.map(|hash| anchor::place(&conn, hash)).transpose()?;
+    if let (Some(hash), Some(Whereabouts::Missing)) = (head, place) {
         let why = format!("no entry has the hash {hash}: the journal was cut or rewritten since that hash was given out");
         return tell_broken(out, &Broken { seq: verified.head.seq, why }, as_json);
     }
     if as_json {
-        writeln!(
-            out,
-            "{}",
-            json!({ "ok": true, "entries": verified.entries, "head": verified.head, "head_at": located.flatten() })
-        )?;
+        tell_verified_as_json(out, &verified, place)?;
     } else {
-        writeln!(out, "ok: {} entries, head {} {}", verified.entries, verified.head.seq, verified.head.hash)?;
-        if let Some(seq) = located.flatten() {
-            writeln!(out, "the hash that was given out is that of entry {seq}")?;
-        }
+        tell_verified(out, &verified, place)?;
     }
-    Ok(Exit::Fine)
+    Ok(if place == Some(Whereabouts::Untold) { Exit::No } else { Exit::Fine })
+}
+
+fn tell_verified(out: &mut impl Write, verified: &Verified, place: Option<Whereabouts>) -> std::io::Result<()> {
+    writeln!(out, "ok: {} entries, head {} {}", verified.entries, verified.head.seq, verified.head.hash)?;
+    if let Some(Anchored { at, pruned }) = &verified.anchor {
+        writeln!(out, "entries 1..{} were pruned on {at:.0}; anchor {}", pruned.through, pruned.anchor_hash)?;
+    }
+    match place {
+        None | Some(Whereabouts::Missing) => Ok(()),
+        Some(Whereabouts::Kept(seq)) => writeln!(out, "the hash that was given out is that of entry {seq}"),
+        Some(Whereabouts::Anchor(seq)) => {
+            writeln!(out, "the hash that was given out is the anchor: that of entry {seq}, the last that was pruned")
+        }
+        Some(Whereabouts::Earlier(seq)) => {
+            writeln!(out, "the hash that was given out was the anchor earlier: that of entry {seq}, pruned by now")
+        }
+        Some(Whereabouts::Untold) => writeln!(
+            out,
+            "CANNOT TELL: the hash that was given out is older than the anchor, or not this journal's. What is kept is sound in itself. \
+             Ask with a younger one, such as an anchor's (remediator_journal_anchor_info on /metrics, or in the log)"
+        ),
+    }
+}
+
+fn tell_verified_as_json(out: &mut impl Write, verified: &Verified, place: Option<Whereabouts>) -> std::io::Result<()> {
+    let (word, seq) = match place {
+        None => (None, None),
+        Some(Whereabouts::Kept(seq)) => (Some("kept"), Some(seq)),
+        Some(Whereabouts::Anchor(seq)) => (Some("anchor"), Some(seq)),
+        Some(Whereabouts::Earlier(seq)) => (Some("earlier_anchor"), Some(seq)),
+        Some(Whereabouts::Missing | Whereabouts::Untold) => (Some("cannot_tell"), None),
+    };
+    let Verified { entries, head, anchor } = verified;
+    // What is kept is sound; whether the hash was ever of this chain is another question.
+    let ok = place != Some(Whereabouts::Untold);
+    writeln!(out, "{}", json!({ "ok": ok, "entries": entries, "head": head, "head_at": seq, "head_is": word, "pruned": anchor }))
 }
 
 fn tell_broken(out: &mut impl Write, broken: &Broken, as_json: bool) -> anyhow::Result<Exit> {
@@ -183,6 +215,9 @@ fn tell_broken(out: &mut impl Write, broken: &Broken, as_json: bool) -> anyhow::
 fn export(out: &mut impl Write, dir: &Path, args: ExportArgs) -> anyhow::Result<Exit> {
     let filter = filter(args);
     let conn = journal::reader(dir).with_context(|| dir.display().to_string())?;
+    if let Some(anchor) = Anchor::load(&conn)? {
+        eprintln!("remediator: entries 1..{} were pruned; what closed before is not here", anchor.head.seq);
+    }
     let mut written = Ok(());
     query::each_closed(&conn, &filter, |found| {
         written =
@@ -212,7 +247,8 @@ fn filter(args: ExportArgs) -> Filter {
 fn show(out: &mut impl Write, dir: &Path, id: RecordId, text: Option<bool>) -> anyhow::Result<Exit> {
     let conn = journal::reader(dir).with_context(|| dir.display().to_string())?;
     let Some(found) = query::found(&conn, id)? else {
-        eprintln!("remediator: there is no record {id} in {}", dir.display());
+        let pruned = if Anchor::load(&conn)?.is_some() { ", or it was pruned" } else { "" };
+        eprintln!("remediator: there is no record {id} in {}{pruned}", dir.display());
         return Ok(Exit::No);
     };
     let told = query::story(&conn, id)?;
@@ -226,7 +262,7 @@ fn show(out: &mut impl Write, dir: &Path, id: RecordId, text: Option<bool>) -> a
 fn rebuild(out: &mut impl Write, dir: &Path, as_json: bool) -> anyhow::Result<Exit> {
     match journal::rebuild(dir) {
         Ok(head) if as_json => writeln!(out, "{}", json!({ "ok": true, "head": head }))?,
-        Ok(head) => writeln!(out, "made again from {} entries, head {}", head.seq, head.hash)?,
+        Ok(head) => writeln!(out, "made again up to entry {}, head {}", head.seq, head.hash)?,
         Err(JournalError::Broken(broken)) => return tell_broken(out, &broken, as_json),
         Err(error) => return Err(error.into()),
     }

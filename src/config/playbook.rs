@@ -291,7 +291,10 @@ fn guards(sheet: &mut Sheet, typed: &At<GuardsTyped>) -> Option<(Guards, Locatio
     let rate = sheet.required(at, &typed.rate, "guards.rate", ALL).map(|rate| sheet.rate("rate", rate));
     let breaker = sheet.required(at, &typed.breaker, "guards.breaker", ALL).map(|typed| BreakerSpec {
         failures: failures(sheet, &typed.failures),
-        recurrence: sheet.some_period("breaker.recurrence", Some(&typed.recurrence), Period::ZERO),
+        recurrence: {
+            let recurrence = sheet.some_period("breaker.recurrence", Some(&typed.recurrence), Period::ZERO);
+            sheet.remembered("breaker.recurrence", Some(&typed.recurrence), recurrence)
+        },
         cooldown: sheet.some_period("breaker.cooldown", Some(&typed.cooldown), Period::ZERO),
     });
     let radius =
@@ -299,6 +302,7 @@ fn guards(sheet: &mut Sheet, typed: &At<GuardsTyped>) -> Option<(Guards, Locatio
     let budget = typed.budget.iter().filter_map(|text| budget(sheet, text)).collect();
     let start_grace = sheet.period(typed.start_grace.as_ref(), Period::from_secs(120));
     let cooldown = sheet.period(typed.cooldown.as_ref(), Period::from_secs(300));
+    let cooldown = sheet.remembered("cooldown", typed.cooldown.as_ref(), cooldown);
     let (blast_radius, radius_at) = radius?;
     Some((Guards { start_grace, cooldown, rate: rate?, budget, breaker: breaker?, blast_radius }, radius_at))
 }
@@ -320,6 +324,8 @@ fn radius(sheet: &mut Sheet, typed: &At<RadiusTyped>) -> BlastRadius {
             "Write how many replicas may be sick at once, such as 67% or 2",
         );
     }
+    let blame = sheet.some_period("blame", typed.blame.as_ref(), Period::from_secs(600));
+    let blame = sheet.remembered("blame", typed.blame.as_ref(), blame);
     BlastRadius {
         min_healthy: typed.min_healthy.value,
         max_unhealthy: share.unwrap_or(Share::Count(1)),
@@ -327,7 +333,7 @@ fn radius(sheet: &mut Sheet, typed: &At<RadiusTyped>) -> BlastRadius {
             .max_in_flight
             .as_ref()
             .map_or(1, |at| sheet.some_count("max_in_flight", at, "so nothing would ever be remediated")),
-        blame: sheet.some_period("blame", typed.blame.as_ref(), Period::from_secs(600)),
+        blame,
     }
 }
 
@@ -343,6 +349,9 @@ fn budget(sheet: &mut Sheet, text: &At<String>) -> Option<Budget> {
             format!("`{}` is not a budget", text.value),
             "Write how many attempts in which time, such as 6 per 1h; neither may be 0",
         );
+    }
+    if let Some(budget) = &parsed {
+        sheet.remembered("a budget's window", Some(text), budget.per);
     }
     parsed
 }

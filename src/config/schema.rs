@@ -20,6 +20,9 @@ use super::{playbook, settings};
 /// A length of time in Prometheus' notation.
 pub struct Duration;
 
+/// `100MiB`.
+pub struct Bytes;
+
 /// `6 per 1h`.
 pub struct Budget;
 
@@ -94,6 +97,20 @@ impl JsonSchema for Duration {
             "minimum": 0,
             "maximum": 0,
         })
+    }
+}
+
+impl JsonSchema for Bytes {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Bytes".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "pattern": r"^[0-9]+(KiB|MiB|GiB|TiB)?$", "minimum": 0 })
     }
 }
 

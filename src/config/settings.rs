@@ -1,5 +1,6 @@
 //! `remediator.yml`: where the world is, who may call, and how much of anything is taken.
 
+mod retention;
 pub(super) mod typed;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::decide::playbook::Rate;
 use crate::edge::redact::plain_line;
 use crate::edge::socket::Address;
 use crate::period::Period;
+pub use retention::Retention;
 use typed::{AlertmanagerTyped, DockerTyped, HaproxyTyped, LimitsTyped, PagesTyped, PrometheusTyped};
 
 pub(super) use typed::Typed;
@@ -39,6 +41,7 @@ pub struct Settings {
     pub tls: Option<Tls>,
     pub limits: Limits,
     pub pages: Pages,
+    pub retention: Retention,
     pub start_paused: bool,
     pub log: Log,
 }
@@ -167,6 +170,7 @@ pub(super) fn read(sheet: &mut Sheet) -> Option<Settings> {
     let haproxy = sheet.required(at, &typed.haproxy, "haproxy", "Write haproxy: { address: unix://... }");
     let haproxy = haproxy.map(|typed| self::haproxy(sheet, typed));
     let (limits, pages) = (limits(sheet, &typed.limits), pages(sheet, &typed.pages));
+    let retention = retention::read(sheet, &typed.retention);
     Some(Settings {
         listen: listen?,
         external_url: external_url?,
@@ -180,6 +184,7 @@ pub(super) fn read(sheet: &mut Sheet) -> Option<Settings> {
         tls,
         limits,
         pages,
+        retention,
         start_paused: typed.start_paused,
         log: Log { format: typed.log.format, level: typed.log.level },
     })

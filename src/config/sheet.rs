@@ -18,6 +18,7 @@ use super::schema::Duration;
 use super::{ConfigError, Finding, Place, Severity};
 use crate::decide::playbook::Rate;
 use crate::edge::promql::PromqlError;
+use crate::guard::ledger::LONGEST_WINDOW;
 use crate::period::Period;
 
 /// A value and where it stands. A type of our own around the reader's, so that it can have a schema: the value's.
@@ -172,6 +173,18 @@ impl Sheet {
         period
     }
 
+    /// A period that a guardrail looks back on: the books forget what is older than they remember.
+    pub fn remembered(&mut self, name: &str, text: Option<&At<String>>, period: Period) -> Period {
+        if let Some(text) = text
+            && period.signed() > LONGEST_WINDOW
+        {
+            let days = LONGEST_WINDOW.as_hours() / 24;
+            let what = format!("{name} is {period}, and attempts are remembered for {days}d");
+            self.wrong(text.referenced, what, format!("Write at most {days}d"));
+        }
+        period
+    }
+
     /// A count that must not be zero.
     pub fn some_count(&mut self, name: &str, count: &At<u32>, why: &str) -> u32 {
         if count.value == 0 {
@@ -182,6 +195,7 @@ impl Sheet {
 
     pub fn rate(&mut self, name: &str, rate: &RateTyped) -> Rate {
         let per = self.some_period(&format!("{name}.per"), Some(&rate.per), Period::ZERO);
+        let per = self.remembered(&format!("{name}.per"), Some(&rate.per), per);
         let burst = self.some_count(&format!("{name}.burst"), &rate.burst, "so nothing would ever be remediated");
         Rate { per, burst }
     }

@@ -20,6 +20,7 @@ impl Settings {
             tls,
             limits,
             pages,
+            retention,
             start_paused,
             log,
         } = self;
@@ -35,6 +36,7 @@ impl Settings {
             ("tls", tls.is_some() != in_force.tls.is_some()),
             ("limits", *limits != in_force.limits),
             ("pages", *pages != in_force.pages),
+            ("retention", *retention != in_force.retention),
             ("start_paused", *start_paused != in_force.start_paused),
             ("log", *log != in_force.log),
         ];

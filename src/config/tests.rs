@@ -142,7 +142,7 @@ fn bad_settings_are_refused_in_so_many_words() {
             "state_dir: state\n",
             "state_dir: state\nstate: x\n",
             &[
-                "remediator.yml:2:1: unknown field `state`. Known here: listen, external_url, state_dir, playbooks, prometheus, alertmanager, docker, haproxy, tokens, tls, limits, pages, start_paused, log.",
+                "remediator.yml:2:1: unknown field `state`. Known here: listen, external_url, state_dir, playbooks, prometheus, alertmanager, docker, haproxy, tokens, tls, limits, pages, retention, start_paused, log.",
             ][..],
         ),
         ("state_dir: state\n", "", &["remediator.yml:1:1: `state_dir` is missing. Name the folder for the journal."]),

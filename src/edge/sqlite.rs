@@ -105,6 +105,53 @@ pub fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
 
+/// How much room a database takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Of the file and of what waits beside it in the WAL.
+    pub file: u64,
+    /// Of that, what holds data: pages that are not free.
+    pub live: u64,
+}
+
+/// How much room the database takes that `conn` has open; `wal` is the file beside it, if there is one.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn room(conn: &Connection, wal: &Path) -> rusqlite::Result<Room> {
+    let number = |name: &str| conn.pragma_query_value(None, name, |row| count(row, 0));
+    let (size, pages, free) = (number("page_size")?, number("page_count")?, number("freelist_count")?);
+    let wal = std::fs::metadata(wal).map_or(0, |found| found.len());
+    Ok(Room { file: pages * size + wal, live: pages.saturating_sub(free) * size })
+}
+
+/// Gives up to `pages` free pages back to the file system, in one commit. Answers how many are still free; they stay so
+/// in a database that was made without incremental vacuum.
+///
+/// # Errors
+/// Whatever SQLite says.
+pub fn shrink(conn: &Connection, pages: u32) -> rusqlite::Result<u64> {
+    // A row for each page: it must be read to the end, or only the first is given back.
+    conn.pragma(None, "incremental_vacuum", pages, |_| Ok(()))?;
+    conn.pragma_query_value(None, "freelist_count", |row| count(row, 0))
+}
+
+/// Brings the WAL into the database and cuts it to nothing, unless somebody is reading from it: waits for nobody.
+/// Answers whether it was cut.
+///
+/// # Errors
+/// Whatever SQLite says.
+pub fn empty_wal(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.busy_timeout(Duration::ZERO)?;
+    let busy = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0));
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    match busy {
+        Ok(busy) => Ok(busy == 0),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn prepare(mut conn: Connection, migrations: &[&str]) -> Result<Connection, StoreError> {
     pragmas(&conn).map_err(StoreError::Pragma)?;
     migrate(&mut conn, migrations)?;
@@ -113,6 +160,9 @@ fn prepare(mut conn: Connection, migrations: &[&str]) -> Result<Connection, Stor
 
 fn pragmas(conn: &Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
+    // Before the first page is written; a database that is there already keeps what it has (only VACUUM changes that), and
+    // reuses its free pages instead of giving them back.
+    conn.pragma_update(None, "auto_vacuum", "incremental")?;
     // Answers with the mode it took; an in-memory database stays "memory".
     conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "full")?;

@@ -2,6 +2,12 @@
 //!
 //! A pure fold of the journal, kept as a projection and rebuildable from it. Shadow has accounts of its own, so that it
 //! neither spends nor blocks what live needs.
+//!
+//! Bounded, however many targets come and go: with each permit (nothing else makes the accounts grow), what is older than
+//! [`LONGEST_WINDOW`] by that entry's own time is forgotten, so that folding again forgets the same.
+//!
+//! Read for ever: the books as they were stand in the journal's anchor once their entries are pruned. A new field needs
+//! `#[serde(default)]`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,12 +15,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::decide::playbook::Mode;
-use crate::event::{Accepted, Entry, Event, Intent, Pause, Record, RecordId, Step};
+use crate::event::{Accepted, Entry, Event, Intent, Pause, Pruned, Record, RecordId, Step};
 use crate::reason::{Outcome, Reason};
 use crate::target::{EpisodeKey, PlaybookName, ServerPath, ServiceName, Target};
 use crate::world::Call;
 
-/// Attempts older than this are forgotten; `check` refuses a longer budget window.
+/// What is older than this is forgotten; the configuration refuses a longer budget window, cooldown, `blame`,
+/// `recurrence` or rate.
 pub const LONGEST_WINDOW: SignedDuration = SignedDuration::from_hours(31 * 24);
 /// Other alerts that a watch asks about; a playbook has a handful of rules.
 const MAX_WATCH_MEMBERS: usize = 8;
@@ -36,6 +43,17 @@ pub struct Books {
     pub drained: BTreeMap<ServerPath, Drained>,
     /// Episodes that somebody must look at again.
     pub watches: BTreeMap<EpisodeKey, Watch>,
+    /// What was taken out of the journal last, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchored: Option<Anchored>,
+}
+
+/// The newest `pruned` entry: what the journal's anchor has to agree with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchored {
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub pruned: Pruned,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -179,6 +197,31 @@ impl Bucket {
     }
 }
 
+impl Accounts {
+    /// Lets go of what no rail can ask about any more: each of them looks back [`LONGEST_WINDOW`] at the most.
+    fn forget(&mut self, now: Timestamp) {
+        let spent = |at: Timestamp| now.duration_since(at) > LONGEST_WINDOW;
+        while self.attempts.front().is_some_and(|oldest| spent(oldest.at)) {
+            self.attempts.pop_front();
+        }
+        self.granted.retain(|_, at| !spent(*at));
+        self.drains.retain(|_, mark| !spent(mark.at));
+        // Full again, whatever its rate.
+        self.buckets.retain(|_, bucket| !spent(bucket.at));
+        for breaker in self.breakers.values_mut() {
+            // A cure that has held for so long sets the count back to zero: what came before it no longer counts.
+            let cured = |run: &Run| run.recurred_at.is_none() && run.end.is_some_and(|end| end.recovered && spent(end.at));
+            // Gauge reads from the newest run backwards and stops there, unless somebody is still in flight before it.
+            let settled =
+                breaker.runs.iter().rposition(cured).filter(|last| breaker.runs.iter().take(*last).all(|run| run.end.is_some()));
+            if let Some(last) = settled {
+                breaker.runs.drain(..=last);
+            }
+        }
+        self.breakers.retain(|_, breaker| !breaker.runs.is_empty());
+    }
+}
+
 impl Books {
     pub fn accounts(&self, mode: Mode) -> &Accounts {
         match mode {
@@ -234,7 +277,8 @@ impl Books {
                 self.watches.remove(key);
             }
             Event::Paused { pause } => {
-                self.pauses.retain(|old| old.until.is_none_or(|until| entry.at < until));
+                // The same order again (a script that runs every hour) is one pause.
+                self.pauses.retain(|old| old != pause && old.until.is_none_or(|until| entry.at < until));
                 self.pauses.push(pause.clone());
             }
             Event::Resumed { scope, .. } => self.pauses.retain(|pause| pause.scope != *scope),
@@ -242,6 +286,7 @@ impl Books {
                 self.live.breakers.remove(breaker);
                 self.shadow.breakers.remove(breaker);
             }
+            Event::Pruned { pruned } => self.anchored = Some(Anchored { at: entry.at, pruned: pruned.clone() }),
             Event::Accepted { .. }
             | Event::Folded { .. }
             | Event::Confirmed { .. }
@@ -254,12 +299,11 @@ impl Books {
 
     fn admit(&mut self, at: Timestamp, id: RecordId, intent: &Intent) {
         self.recur(&intent.recurred, at);
+        self.live.forget(at);
+        self.shadow.forget(at);
         let target = intent.plan.target.clone();
         let accounts = self.accounts_mut(intent.mode);
         accounts.attempts.push_back(Attempt { at, playbook: intent.playbook.clone(), target: target.clone(), record: id });
-        while accounts.attempts.front().is_some_and(|oldest| at.duration_since(oldest.at) > LONGEST_WINDOW) {
-            accounts.attempts.pop_front();
-        }
         for level in &intent.buckets {
             accounts.buckets.insert(level.scope.clone(), Bucket { tokens: level.tokens, at });
         }
@@ -337,3 +381,6 @@ impl Books {
         self.replace(watch);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,7 +165,7 @@ fn episode(accounts: &Accounts, key: &EpisodeKey, now: Timestamp) -> RailCheck {
 fn cooldown(accounts: &Accounts, request: &Request<'_>, key: &EpisodeKey, now: Timestamp) -> RailCheck {
     let cooldown = request.playbook.guards.cooldown;
     let Some(granted) = accounts.granted.get(key) else {
-        return pass(Rail::Cooldown, "this target was never remediated".to_owned());
+        return pass(Rail::Cooldown, "this target was not remediated lately".to_owned());
     };
     let since = now.duration_since(*granted);
     let detail = format!("last permit or abort {} ago, must be at least {cooldown}", words::roughly(since));

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use remediator::alert::{AlertGroup, AlertStatus};
 use remediator::api::board::{AbortState, Aborting, Board};
 use remediator::api::desk::{
-    AuditFilter, BreakerState, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, ReceiptState, RecordPage,
+    AuditFilter, BreakerState, Bygone, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, ReceiptState, RecordPage,
     Unavailable,
 };
 use remediator::decide::playbook::Mode;
@@ -39,6 +39,8 @@ pub struct Fake {
     pub stuck: AtomicBool,
     /// What `/guards` answers.
     pub board: Mutex<Board>,
+    /// What was pruned.
+    pub bygone: Mutex<Option<Bygone>>,
     /// The story told of the record with the id 0, in bytes.
     pub long_story: Mutex<usize>,
 }
@@ -57,6 +59,7 @@ impl Default for Fake {
             unready: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             board: Mutex::new(crate::board::board()),
+            bygone: Mutex::default(),
             long_story: Mutex::default(),
         }
     }
@@ -243,6 +246,10 @@ impl Desk for Fake {
     async fn guards(&self) -> Result<Board, Unavailable> {
         self.ready().await?;
         Ok(self.board.lock().expect("no test panicked here").clone())
+    }
+
+    async fn bygone(&self) -> Option<Bygone> {
+        *self.bygone.lock().expect("no test panicked here")
     }
 
     async fn readiness(&self) -> Vec<Probe> {

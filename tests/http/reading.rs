@@ -7,6 +7,8 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::tcp::OwnedReadHalf;
 
+use remediator::api::desk::Bygone;
+
 use crate::desk::id;
 use crate::wire::{Running, With, ends, start};
 
@@ -187,4 +189,36 @@ async fn what_is_not_there_is_said_to_be_so() {
         metrics.contains("remediator_http_requests_total{route=\"none\",code=\"404\"} 5\n"),
         "no series per guess: {metrics}"
     );
+}
+
+#[tokio::test]
+async fn what_was_pruned_is_said() {
+    let running = start(With::default()).await;
+    let before = "2026-11-22T00:00:00Z".parse().expect("a time");
+    *running.desk.bygone.lock().expect("no panic") = Some(Bygone { through: 7, before });
+    let page = running.get("/audit?limit=2").await;
+    assert_eq!(page.json()["pruned"], json!({ "through": 7, "before": "2026-11-22T00:00:00Z" }));
+    let lines = running.call("GET", "/audit?limit=2", "Accept: application/x-ndjson\r\n", b"").await;
+    assert!(lines.head.contains("remediator-pruned-before: 2026-11-22T00:00:00Z"), "{lines:?}");
+    // The first 48 bits of an id are its time: one of before, and one of after.
+    for (id, code, word) in [
+        ("019aa8c0-0000-7000-8000-000000000001", "pruned", "after 2026-11-22T00:00:00Z"),
+        ("01b00000-0000-7000-8000-000000000001", "not_found", "there is no audit record"),
+        ("00000000-0000-0000-0000-000000000063", "not_found", "there is no audit record"),
+    ] {
+        let none = running.get(&format!("/audit/{id}")).await;
+        assert_eq!((none.status, none.problem().as_str()), (404, code), "{id}");
+        assert!(none.body.contains(word), "{none:?}");
+    }
+    // A reader that comes back too late is told once, and gets what is kept; one in time is not bothered.
+    running.post("/remediate", ONE).await;
+    running.desk.close(id(1));
+    let mut late = Events::open(&running, "/audit/stream?after=0", "").await;
+    assert_eq!(late.until("event:").await.as_deref(), Some("pruned"));
+    assert_eq!(late.until("event:").await.as_deref(), Some("record"));
+    let mut fresh = Events::open(&running, "/audit/stream?after=7", "").await;
+    running.post("/remediate", ONE).await;
+    running.desk.head.send_replace(8);
+    running.desk.close(id(2));
+    assert_eq!(fresh.until("event:").await.as_deref(), Some("record"));
 }

@@ -6,24 +6,28 @@
 //! How: the last whole line says where to go on. What comes after it is cut off: it is the half of a line that will be
 //! written again. A file without a line (new, or just rotated) says nothing, so the number of the last line is kept
 //! beside it. A file that was moved away (logrotate) is noticed by its inode before each write, and on
-//! [`Follower::reopen`]. Deleting the file does not bring its lines back: `audit export` does.
+//! [`Follower::reopen`]. Deleting the file does not bring its lines back: `audit export` does. A file that is full is
+//! moved away by ourselves ([`Rotation`]), after the number of its last line is noted, so that this rotation loses and doubles
+//! nothing.
 //!
-//! Race accepted: a file that is rotated in the instant between a crash's last line and the note of its number gets
+//! Race accepted: a file that somebody else rotates in the instant between a crash's last line and the note of its number gets
 //! that one batch twice, once in the old file and once in the new.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::audit::export::line;
+use crate::audit::export::rotation::{self, Rotation};
 use crate::audit::journal::Journal;
 use crate::audit::query::Found;
 use crate::audit::{JournalError, query};
@@ -36,6 +40,8 @@ const POSITION: &str = "audit.jsonl.position";
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Lines per write: a line with evidence may have some hundreds of kilobytes.
 const BATCH: usize = 50;
+/// A first line that is longer tells no time, and its file is rotated by size alone.
+const LONGEST_LINE: u64 = 16 << 20;
 /// Bytes read at once on the way back to the last line.
 const CHUNK: u64 = 64 << 10;
 
@@ -53,6 +59,8 @@ struct Signals {
     stop: CancellationToken,
     reopen: AtomicBool,
     wake: Notify,
+    /// The number of the last line that is on the disk.
+    written: AtomicU64,
 }
 
 /// The open file and the number of its last line.
@@ -61,6 +69,20 @@ struct LineFile {
     dir: PathBuf,
     file: File,
     position: u64,
+    rotation: Rotation,
+    /// The time of its first line.
+    first: Option<Timestamp>,
+}
+
+/// How far the file is written, for whoever must not take away what it still needs.
+#[derive(Clone, Debug)]
+pub struct Written(Arc<Signals>);
+
+impl Written {
+    /// Every record that was closed up to this entry has its line on the disk.
+    pub fn seq(&self) -> u64 {
+        self.0.written.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -76,14 +98,19 @@ impl Follower {
     ///
     /// # Errors
     /// The file cannot be opened: better said at the start than in the log.
-    pub fn start(journal: Journal, dir: &Path) -> io::Result<Follower> {
-        let mut file = LineFile::open(dir, 0)?;
+    pub fn start(journal: Journal, dir: &Path, rotation: Rotation) -> io::Result<Follower> {
+        let mut file = LineFile::open(dir, 0, rotation)?;
         // A journal that was restored from a backup is behind its own file.
         file.position = file.position.min(journal.head().seq);
-        let signals = Arc::new(Signals::default());
+        let signals = Arc::new(Signals { written: AtomicU64::new(file.position), ..Signals::default() });
         let task = tokio::spawn(follow(journal, file, Arc::clone(&signals)));
         let _ends_with_us = signals.stop.clone().drop_guard();
         Ok(Follower { signals, task, _ends_with_us })
+    }
+
+    /// To be asked how far the file is written.
+    pub fn written(&self) -> Written {
+        Written(Arc::clone(&self.signals))
     }
 
     /// Closes the file and opens it by its name again: after a rotation, on SIGHUP.
@@ -102,6 +129,7 @@ impl Follower {
 async fn follow(journal: Journal, file: LineFile, signals: Arc<Signals>) {
     let mut committed = journal.watch();
     let dir = file.dir.clone();
+    let rotation = file.rotation;
     let mut position = file.position;
     let mut open = Some(file);
     let mut failing = false;
@@ -112,7 +140,7 @@ async fn follow(journal: Journal, file: LineFile, signals: Arc<Signals>) {
         if signals.reopen.swap(false, Ordering::Relaxed) {
             open = None;
         }
-        match catch_up(&journal, &dir, open.take(), &mut position).await {
+        match catch_up(&journal, &dir, rotation, open.take(), &mut position).await {
             Ok(file) => {
                 if failing {
                     tracing::info!(position, "{FILE} is written again");
@@ -127,6 +155,7 @@ async fn follow(journal: Journal, file: LineFile, signals: Arc<Signals>) {
                 failing = true;
             }
         }
+        signals.written.store(position, Ordering::Relaxed);
         if last_look {
             return;
         }
@@ -141,11 +170,17 @@ async fn follow(journal: Journal, file: LineFile, signals: Arc<Signals>) {
 }
 
 /// Writes every closed record after `position`. The file is given up on an error, and repaired when it is opened again.
-async fn catch_up(journal: &Journal, dir: &Path, file: Option<LineFile>, position: &mut u64) -> Result<LineFile, FollowError> {
+async fn catch_up(
+    journal: &Journal,
+    dir: &Path,
+    rotation: Rotation,
+    file: Option<LineFile>,
+    position: &mut u64,
+) -> Result<LineFile, FollowError> {
     let (folder, from) = (dir.to_owned(), *position);
     let mut file = blocking(move || match file {
         Some(file) => file.where_named(),
-        None => LineFile::open(&folder, from),
+        None => LineFile::open(&folder, from, rotation),
     })
     .await?;
     loop {
@@ -154,7 +189,7 @@ async fn catch_up(journal: &Journal, dir: &Path, file: Option<LineFile>, positio
             return Ok(file);
         }
         // After the question: what was closed after a rotation must not land in the file that was moved away.
-        file = blocking(move || file.where_named()?.append(&closed)).await?;
+        file = blocking(move || file.where_named()?.append(&closed)?.rotated(&closed)).await?;
         *position = file.position;
     }
 }
@@ -166,7 +201,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 impl LineFile {
     /// Opens the file, cuts what is not a whole line, and finds out where to go on; `known` is what this process knows
     /// about that, for a file without lines.
-    fn open(dir: &Path, known: u64) -> io::Result<LineFile> {
+    fn open(dir: &Path, known: u64, rotation: Rotation) -> io::Result<LineFile> {
         let path = dir.join(FILE);
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
         let position = match last_line(&mut file)? {
@@ -175,7 +210,8 @@ impl LineFile {
         };
         // The name of a new file must survive a crash as well as its lines do.
         File::open(dir)?.sync_all()?;
-        Ok(LineFile { dir: dir.to_owned(), file, position })
+        let first = first_line(&mut file)?;
+        Ok(LineFile { dir: dir.to_owned(), file, position, rotation, first })
     }
 
     /// Another file has our name, or none.
@@ -187,7 +223,7 @@ impl LineFile {
 
     /// The file that has our name now: this one, or a new one if this was moved away.
     fn where_named(self) -> io::Result<LineFile> {
-        if self.moved() { LineFile::open(&self.dir, self.position) } else { Ok(self) }
+        if self.moved() { LineFile::open(&self.dir, self.position, self.rotation) } else { Ok(self) }
     }
 
     /// Appends the lines and syncs them; then notes the last one's number.
@@ -204,6 +240,33 @@ impl LineFile {
         note(&self.dir, self.position)?;
         Ok(self)
     }
+
+    /// This file, or a new one if this is full now. `written` are the lines that it got last.
+    fn rotated(mut self, written: &[Found]) -> io::Result<LineFile> {
+        let time = |found: &Found| found.record.closed_at.unwrap_or(found.record.opened_at);
+        let (Some(oldest), Some(newest)) = (written.first().map(time), written.last().map(time)) else { return Ok(self) };
+        let first = *self.first.get_or_insert(oldest);
+        if !self.rotation.is_due(self.file.metadata()?.len(), Some(first), newest) {
+            return Ok(self);
+        }
+        if self.rotation.rotate(&self.dir, newest, self.position)? {
+            LineFile::open(&self.dir, self.position, self.rotation)
+        } else {
+            Ok(self)
+        }
+    }
+}
+
+/// The time of the first line.
+fn first_line(file: &mut File) -> io::Result<Option<Timestamp>> {
+    #[derive(serde::Deserialize)]
+    struct Timed {
+        ts: Timestamp,
+    }
+    file.seek(SeekFrom::Start(0))?;
+    let mut line = Vec::new();
+    io::BufReader::new(&*file).take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+    Ok(serde_json::from_slice::<Timed>(&line).ok().map(|timed| timed.ts))
 }
 
 /// The number of the last whole line. Cuts off everything after it.
@@ -261,7 +324,8 @@ fn noted(dir: &Path) -> io::Result<u64> {
     match std::fs::read_to_string(dir.join(POSITION)) {
         // Unreadable: write everything again rather than lose a line.
         Ok(text) => Ok(text.trim().parse().unwrap_or(0)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        // Without a note the newest file that we rotated says it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(rotation::newest(dir)?.unwrap_or(0)),
         Err(error) => Err(error),
     }
 }

@@ -121,6 +121,7 @@ fn lines(event: &Event) -> Vec<(&'static str, String)> {
         Event::Resumed { scope, actor, reason } => plain(format!("{scope} resumed by {actor}: {reason}")),
         Event::BreakerReset { breaker, actor, reason } => plain(format!("{breaker} reset by {actor}: {reason}")),
         Event::Started { version, pid } => plain(format!("remediator {version}, pid {pid}")),
+        Event::Pruned { pruned } => plain(words::pruned(pruned.through, pruned.before)),
     }
 }
 

@@ -2,6 +2,7 @@ use clap::Parser as _;
 
 use super::*;
 use crate::audit::journal::{DATABASE, Journal};
+use crate::audit::prune;
 use crate::audit::walks::{Walker, id};
 use crate::cli::{Cli, Command};
 
@@ -87,4 +88,51 @@ fn a_story_is_aligned_relative_and_harmless_to_the_terminal() {
     let mut found = query::found(&conn, id(1)).expect("readable").expect("a record");
     found.record.accepted.host = "\x1b]0;owned\x07".to_owned();
     assert!(!story::tell(&found, &[], true).contains("\x1b]"));
+}
+
+fn said(dir: &std::path::Path, words: &[&str]) -> (Exit, String) {
+    let dir = dir.to_str().expect("text");
+    let line = ["remediator", "audit", "--state-dir", dir].into_iter().chain(words.iter().copied());
+    let Command::Audit(args) = Cli::try_parse_from(line).expect("words").command else { panic!("audit was asked for") };
+    let mut out = Vec::new();
+    let exit = answer(args, &mut out, false).expect("asked");
+    (exit, String::from_utf8(out).expect("text"))
+}
+
+#[test]
+fn verify_works_across_a_pruned_head() {
+    let (dir, _) = state();
+    let journal = Journal::open(dir.path()).expect("a journal");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let (first, second, pruned) = runtime.block_on(async {
+        let hashes = journal.entries_after(0, 2).await.expect("entries");
+        // Nothing is watched any more, so that much may go.
+        for replica in 0..3 {
+            let key = crate::audit::walks::target(replica).key();
+            let event = crate::event::Event::WatchEnded { key, detail: "over".to_owned() };
+            journal.append(crate::event::Draft::global(crate::audit::walks::start(), event)).await.expect("written");
+        }
+        let aim = prune::Aim { before: Timestamp::MAX, written: u64::MAX, keep: 1, most: 1_000 };
+        let step = journal.prune(aim, crate::audit::walks::start()).await.expect("pruned");
+        let prune::Step::Done(pruned) = step else { panic!("{step:?}") };
+        (hashes[0].hash.clone(), hashes[1].hash.clone(), pruned)
+    });
+    drop((journal, second));
+    assert!(pruned.through > 2, "{pruned:?}");
+    let (exit, text) = said(dir.path(), &["verify"]);
+    let line = format!("entries 1..{} were pruned on 2026-02-03T04:05:06Z; anchor {}\n", pruned.through, pruned.anchor_hash);
+    assert!(exit == Exit::Fine && text.contains(&line), "{text}");
+    let (exit, text) = said(dir.path(), &["verify", "--head", &pruned.anchor_hash]);
+    assert!(exit == Exit::Fine && text.contains("is the anchor"), "{text}");
+    let (exit, text) = said(dir.path(), &["verify", "--head", &first]);
+    assert!(exit == Exit::No && text.contains("CANNOT TELL") && !text.contains("BROKEN"), "{text}");
+    let (exit, text) = said(dir.path(), &["verify", "--json", "--head", &first]);
+    let json: serde_json::Value = serde_json::from_str(&text).expect("json");
+    assert!(exit == Exit::No && json["ok"] == false && json["head_is"] == "cannot_tell", "{text}");
+    assert_eq!(json["pruned"]["through"], pruned.through);
+    assert_eq!(said(dir.path(), &["show", &id(1).to_string()]).0, Exit::No);
+    assert_eq!(said(dir.path(), &["export"]).0, Exit::Fine);
+    let (exit, text) = said(dir.path(), &["rebuild"]);
+    assert!(exit == Exit::Fine && text.starts_with("made again up to entry "), "{text}");
+    assert_eq!(said(dir.path(), &["verify"]).0, Exit::Fine);
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::LogFormat;
-use crate::config::schema::Duration;
+use crate::config::schema::{Bytes, Duration};
 use crate::config::sheet::{At, RateTyped};
 
 /// Where the world is, who may call, and how much of anything is taken.
@@ -56,6 +56,9 @@ pub struct Typed {
     /// How pages are kept up, and how often something refused is asked again.
     #[serde(default)]
     pub pages: PagesTyped,
+    /// How long the journal and audit.jsonl are kept.
+    #[serde(default)]
+    pub retention: RetentionTyped,
     /// true: pause everything at each start, until an operator resumes. Default: false.
     ///
     /// WARNING: while it is paused nothing is remediated, and everything that fires pages a human.
@@ -203,6 +206,42 @@ pub struct PagesTyped {
     /// How often a condition that was refused is asked again while its alert fires. Default: 30s.
     #[schemars(with = "Option<Duration>")]
     pub ask_again: Option<At<String>>,
+}
+
+/// How long the journal and audit.jsonl are kept.
+#[derive(Deserialize, Default, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionTyped {
+    /// Journal entries older than this are pruned, a day late at the most. Default: 400d; at least 31d.
+    ///
+    /// WARNING: what is pruned cannot be asked for any more; `audit.jsonl` and its rotated files are what is left of it.
+    #[schemars(with = "Option<Duration>")]
+    pub age: Option<At<String>>,
+    /// Room for the journal on the disk; beyond it the oldest entries are pruned. Default: 1GiB; at least 16MiB.
+    #[schemars(with = "Option<Bytes>")]
+    pub size: Option<At<String>>,
+    /// How often it is looked whether something has to go. Default: 1h; at most 1d.
+    #[schemars(with = "Option<Duration>")]
+    pub check_every: Option<At<String>>,
+    /// When audit.jsonl is rotated, and how many rotated files are kept.
+    pub audit_jsonl: AuditJsonlTyped,
+}
+
+/// When audit.jsonl is rotated, and how many rotated files are kept.
+#[derive(Deserialize, Default, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditJsonlTyped {
+    /// The file is rotated when it is larger. Default: 100MiB; at least 1MiB.
+    #[schemars(with = "Option<Bytes>")]
+    pub size: Option<At<String>>,
+    /// The file is rotated when its first line is older. Default: 31d.
+    #[schemars(with = "Option<Duration>")]
+    pub age: Option<At<String>>,
+    /// Rotated files kept; 0 leaves rotation to somebody else, such as logrotate. Default: 13; at most 10000.
+    ///
+    /// WARNING: the oldest file beyond this number is deleted; ship it first if you must keep it.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub keep: Option<At<usize>>,
 }
 
 /// What goes to stderr.

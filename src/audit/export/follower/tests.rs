@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::*;
 use crate::audit::walks::{closes, opens, start};
 use crate::reason::Outcome;
@@ -13,7 +15,7 @@ async fn grown(journal: &Journal, from: u128, to: u128) {
 }
 
 async fn followed(journal: &Journal, dir: &Path) {
-    Follower::start(journal.clone(), dir).expect("a follower").stop().await;
+    Follower::start(journal.clone(), dir, Rotation::OFF).expect("a follower").stop().await;
 }
 
 fn text(dir: &Path) -> String {
@@ -91,7 +93,7 @@ async fn a_rotated_file_is_not_written_twice() {
     followed(&journal, dir.path()).await;
     assert_eq!(text(dir.path()), "");
     // Rotated under a running follower: noticed before the next line.
-    let follower = Follower::start(journal.clone(), dir.path()).expect("a follower");
+    let follower = Follower::start(journal.clone(), dir.path(), Rotation::OFF).expect("a follower");
     grown(&journal, 4, 6).await;
     until("two lines", || seqs(&text(dir.path())).len() == 2).await;
     std::fs::rename(&file, &old).expect("rotated");
@@ -109,7 +111,7 @@ async fn a_rotated_file_is_not_written_twice() {
 #[tokio::test]
 async fn a_follower_that_cannot_write_catches_up_later() {
     let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
-    let follower = Follower::start(journal.clone(), dir.path()).expect("a follower");
+    let follower = Follower::start(journal.clone(), dir.path(), Rotation::OFF).expect("a follower");
     // A directory stands where the file should be: the open fails, whoever runs the test.
     let file = dir.path().join(FILE);
     std::fs::remove_file(&file).expect("removed");
@@ -120,4 +122,107 @@ async fn a_follower_that_cannot_write_catches_up_later() {
     follower.reopen();
     until("both lines", || file.is_file() && seqs(&text(dir.path())) == [2, 4]).await;
     follower.stop().await;
+}
+
+/// Every file of lines, oldest first, with the numbers of its lines.
+fn files(dir: &Path) -> Vec<(String, Vec<u64>)> {
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .expect("readable")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+        .filter(|name| name.starts_with(FILE) && !name.starts_with(POSITION))
+        .collect();
+    // The one without a number is the newest.
+    names.sort_by_key(|name| (name == FILE, name.rsplit('-').next().and_then(|seq| seq.parse::<u64>().ok())));
+    let read = |name: String| {
+        let text = std::fs::read_to_string(dir.join(&name)).expect("readable");
+        (name, seqs(&text))
+    };
+    names.into_iter().map(read).collect()
+}
+
+async fn rotating(journal: &Journal, dir: &Path, rotation: Rotation) {
+    Follower::start(journal.clone(), dir, rotation).expect("a follower").stop().await;
+}
+
+#[tokio::test]
+async fn a_full_file_is_moved_away_and_no_line_is_lost_or_doubled() {
+    let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
+    // Somebody else's files are left alone.
+    for other in ["audit.jsonl.1", "audit.jsonl-20260203", "audit.jsonl-20260203T040506Z-x"] {
+        std::fs::write(dir.path().join(other), "").expect("written");
+    }
+    let rotation = Rotation { size: 3_000, age: SignedDuration::MAX, keep: 100 };
+    for round in 0..12 {
+        grown(&journal, round * 3 + 1, round * 3 + 4).await;
+        rotating(&journal, dir.path(), rotation).await;
+    }
+    let found = files(dir.path());
+    let lines: Vec<u64> = found.iter().flat_map(|(_, seqs)| seqs.clone()).collect();
+    assert_eq!(lines, (1..=36).map(|n| n * 2).collect::<Vec<_>>());
+    let full: Vec<_> = found.iter().filter(|(_, seqs)| !seqs.is_empty() && seqs.last() != Some(&72)).collect();
+    assert!(full.len() >= 3, "{found:?}");
+    for (name, seqs) in full {
+        assert!(name == FILE || name.ends_with(&format!("-20260203T040506Z-{}", seqs.last().expect("lines"))), "{name}");
+    }
+    // Only the newest are kept; the current file is not one of them.
+    grown(&journal, 37, 60).await;
+    rotating(&journal, dir.path(), Rotation { size: 1, keep: 2, ..rotation }).await;
+    let kept: Vec<_> = files(dir.path()).into_iter().filter(|(_, seqs)| !seqs.is_empty()).collect();
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert_eq!(kept.last().and_then(|(_, seqs)| seqs.last()), Some(&118));
+    for other in ["audit.jsonl.1", "audit.jsonl-20260203", "audit.jsonl-20260203T040506Z-x"] {
+        assert!(dir.path().join(other).exists(), "{other} was not ours to remove");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_full_when_its_lines_span_its_age_and_keeping_none_leaves_it_alone() {
+    let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
+    let day = |days: i64| start().checked_add(SignedDuration::from_hours(days * 24)).expect("in range");
+    let rotation = Rotation { size: u64::MAX, age: SignedDuration::from_hours(48), keep: 9 };
+    for number in 0..6_u128 {
+        journal.append(opens(number + 1, 0, day(number as i64))).await.expect("opened");
+        journal.append(closes(number + 1, Outcome::Refused, day(number as i64))).await.expect("closed");
+        rotating(&journal, dir.path(), if number == 0 { Rotation { size: 1, keep: 0, ..rotation } } else { rotation }).await;
+    }
+    let lines: Vec<_> = files(dir.path()).into_iter().map(|(_, seqs)| seqs).collect();
+    assert_eq!(lines, [vec![2, 4, 6], vec![8, 10, 12], vec![]]);
+}
+
+#[tokio::test]
+async fn a_crash_at_any_point_of_a_rotation_loses_and_doubles_none() {
+    let rotation = Rotation { size: 1, age: SignedDuration::MAX, keep: 9 };
+    for (what, note) in [("between rename and create", true), ("the note is lost, too", false)] {
+        let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
+        grown(&journal, 1, 4).await;
+        rotating(&journal, dir.path(), rotation).await;
+        assert_eq!(text(dir.path()), "", "rotated");
+        std::fs::remove_file(dir.path().join(FILE)).expect("not made yet");
+        if !note {
+            std::fs::remove_file(dir.path().join(POSITION)).expect("not written yet");
+        }
+        grown(&journal, 4, 6).await;
+        rotating(&journal, dir.path(), rotation).await;
+        let lines: Vec<u64> = files(dir.path()).into_iter().flat_map(|(_, seqs)| seqs).collect();
+        assert_eq!(lines, [2, 4, 6, 8, 10], "{what}");
+    }
+    // Before the rename: the file is still there, full, and the next line fills it again.
+    let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
+    grown(&journal, 1, 4).await;
+    followed(&journal, dir.path()).await;
+    grown(&journal, 4, 5).await;
+    rotating(&journal, dir.path(), rotation).await;
+    assert_eq!(files(dir.path()).into_iter().map(|(_, seqs)| seqs).collect::<Vec<_>>(), [vec![2, 4, 6, 8], vec![]]);
+}
+
+#[tokio::test]
+async fn how_far_it_is_written_is_known_to_who_prunes() {
+    let (journal, dir) = (Journal::in_memory().expect("a journal"), tempfile::tempdir().expect("a directory"));
+    let follower = Follower::start(journal.clone(), dir.path(), Rotation::OFF).expect("a follower");
+    let written = follower.written();
+    grown(&journal, 1, 4).await;
+    follower.stop().await;
+    assert_eq!(written.seq(), 6);
+    let again = Follower::start(journal.clone(), dir.path(), Rotation::OFF).expect("a follower");
+    assert_eq!(again.written().seq(), 6, "before its first look");
 }
