@@ -41,7 +41,7 @@ const STEP_BYTES: usize = 16 << 20;
 /// Steps of one run; the next look goes on.
 const STEPS: usize = 50;
 /// How long a run lets others write between two steps.
-const BREATH: std::time::Duration = std::time::Duration::from_millis(20);
+const BREATH: std::time::Duration = std::time::Duration::from_millis(200);
 /// A run by age begins when the oldest entry is this much too old, so that it comes once a day and not for each entry.
 const SLACK: SignedDuration = SignedDuration::from_hours(24);
 /// How far the clock may be behind the newest entry.
