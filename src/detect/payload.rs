@@ -56,7 +56,7 @@ pub enum PayloadError {
     Version { found: String },
     #[error("{place} is \"{found}\", must be firing or resolved")]
     Status { place: String, found: String },
-    #[error("more than {most} alerts in one delivery; set max_alerts of the receiver to {most} or less")]
+    #[error("more than {most} alerts in one delivery; group them into smaller notifications, or raise limits.alerts")]
     TooManyAlerts { most: usize },
     #[error("{place} has more than {MAX_LABELS} entries")]
     TooManyLabels { place: String },

@@ -158,10 +158,17 @@ pub fn because(reason: Reason) -> Because {
             Because::Guarded
         }
         R::EvidenceStale | R::AlertsTruncated | R::ContainerNotRunning => Because::Guarded,
-        R::EpisodeHeld | R::Cooldown | R::RateLimited | R::BreakerProbing | R::MaxInFlight | R::StartGrace | R::AlertPending => {
-            Because::Waiting
+        R::EpisodeHeld
+        | R::Cooldown
+        | R::RateLimited
+        | R::BreakerProbing
+        | R::MaxInFlight
+        | R::StartGrace
+        | R::AlertPending
+        | R::RuleLags => Because::Waiting,
+        R::Paused | R::Silenced | R::Vetoed | R::ServerDrained | R::ServerMaintenance | R::WouldRemediate | R::Aborted => {
+            Because::Held
         }
-        R::Paused | R::Silenced | R::Vetoed | R::ServerDrained | R::ServerMaintenance | R::WouldRemediate => Because::Held,
         R::PrometheusUnreachable | R::PrometheusTimeout | R::PrometheusRefused | R::PrometheusWarnings => Because::Blind,
         R::PrometheusMalformed | R::PrometheusBlind | R::RuleStale | R::SignalsMixed => Because::Blind,
         R::InputMissing | R::InputAmbiguous | R::InputStale | R::InputNotFinite | R::TargetDown => Because::Blind,
@@ -169,7 +176,7 @@ pub fn because(reason: Reason) -> Because {
         R::StoreUnavailable | R::ClockUnreliable => Because::Blind,
         R::NoPlaybook | R::TargetUnnamed | R::RuleMissing | R::TargetNotScraped | R::NoHealthCheck => Because::Setup,
         R::ContainerMissing | R::ContainerAmbiguous | R::NotEnabled | R::ServerMissing => Because::Setup,
-        R::AddressMismatch | R::SharedNetwork => Because::Setup,
+        R::AddressMismatch | R::SharedNetwork | R::OwnInfrastructure => Because::Setup,
         R::ConditionQuiet | R::EvidenceMissing | R::DrainFailed | R::DrainTimeout | R::DrainLost => Because::Acted,
         R::PermitExpired | R::ContainerChanged | R::ModeChanged | R::RestartFailed | R::RestartUnknown => Because::Acted,
         R::NotHealthyInTime | R::ReadmitFailed | R::Crashed | R::ShuttingDown => Because::Acted,

@@ -95,7 +95,8 @@ fn said(dir: &std::path::Path, words: &[&str]) -> (Exit, String) {
     let line = ["remediator", "audit", "--state-dir", dir].into_iter().chain(words.iter().copied());
     let Command::Audit(args) = Cli::try_parse_from(line).expect("words").command else { panic!("audit was asked for") };
     let mut out = Vec::new();
-    let exit = answer(args, &mut out, false).expect("asked");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let exit = runtime.block_on(answer(args, &mut out, false)).expect("asked");
     (exit, String::from_utf8(out).expect("text"))
 }
 

@@ -98,7 +98,7 @@ fn what_a_decision_stands_on_is_named_when_it_is_wrong() {
         (format!(r#"{{"alerts":[{{"labels":{{"a":"{long}"}}}}]}}"#), r#"alerts[0].labels["a"] has 4097 bytes, at most 4096"#),
         (
             r#"{"alerts":[{"labels":{"a":"1"}},{"labels":{"a":"2"}},{"labels":{"a":"3"}}]}"#.to_owned(),
-            "more than 2 alerts in one delivery; set max_alerts of the receiver to 2 or less",
+            "more than 2 alerts in one delivery; group them into smaller notifications, or raise limits.alerts",
         ),
     ] {
         assert_eq!(parse(body.as_bytes(), 2).expect_err(&body).to_string(), want);
