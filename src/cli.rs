@@ -4,6 +4,7 @@
 //! To add a command: a module below, its `Args`, a variant of [`Command`] and its line in [`run`].
 
 pub mod audit;
+pub mod breaker;
 pub mod check;
 pub mod explain;
 mod lines;
@@ -54,7 +55,7 @@ pub enum Command {
     /// Break off one run that has not restarted anything yet, and put its server back
     Abort(orders::AbortArgs),
     /// The breakers that open when a remedy does not help
-    Breaker(orders::BreakerArgs),
+    Breaker(breaker::BreakerArgs),
     /// Read, search, follow and check the audit
     Audit(audit::AuditArgs),
     /// Print completions for a shell
@@ -105,7 +106,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Pause(args) => orders::pause(args).await,
         Command::Resume(args) => orders::resume(args).await,
         Command::Abort(args) => orders::abort(args).await,
-        Command::Breaker(args) => orders::breaker(args).await,
+        Command::Breaker(args) => breaker::breaker(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Completions(args) => papers::completions(Cli::command(), &args),
         Command::Man(args) => papers::man(Cli::command(), &args),

@@ -170,6 +170,7 @@ fn client(base: &Url, ca: Option<&Path>) -> anyhow::Result<Client> {
     if let Some(file) = ca {
         let pem = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
         let certificates = Certificate::from_pem_bundle(&pem).with_context(|| format!("{}: no certificate", file.display()))?;
+        anyhow::ensure!(!certificates.is_empty(), "{}: no certificate in it; it must be PEM", file.display());
         builder = builder.tls_certs_only(certificates);
     } else if base.scheme() == "http" {
         // Otherwise building the client fails on a machine without CA certificates, such as our own image.
