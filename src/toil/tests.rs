@@ -286,6 +286,7 @@ fn every_reason_has_its_because_and_only_acting_begins() {
         let because = because(*reason);
         let fits = match reason.group() {
             Group::Detect | Group::Match => because == Because::Setup,
+            Group::Act if *reason == Reason::Aborted => because == Because::Held,
             Group::Act | Group::Verify => because == Because::Acted,
             Group::Confirm => because != Because::Held && because != Because::Guarded,
             Group::Decide => because != Because::Acted,

@@ -203,12 +203,17 @@ fn the_example_loads_as_it_stands_and_with_everything_switched_on() {
         assert!(error.what.contains("cannot be read"), "{EXAMPLE}, switched on: {error}");
     }
     // A default that the example shows is the program's: switched on, nothing changes but what has none.
-    let tokenless =
-        switched_on(&text(EXAMPLE).replace("#tokens:", "# tokens").replace("  #re", "  # re").replace("  #op", "  # op"));
-    let on = load(&tokenless).unwrap_or_else(|errors| panic!("{EXAMPLE}, switched on: {errors:?}")).settings;
+    let needs_files =
+        ["#tokens:", "  #receiver:", "  #reader:", "  #operator:", "#tls:", "  #certificate:", "  #key:", "  #client_ca:"];
+    let fileless = needs_files.iter().fold(text(EXAMPLE), |text, line| {
+        assert!(text.contains(line), "{EXAMPLE} has no {line}");
+        text.replace(line, &line.replace('#', "# "))
+    });
+    let on = load(&switched_on(&fileless)).unwrap_or_else(|errors| panic!("{EXAMPLE}, switched on: {errors:?}")).settings;
     let off = config.settings;
     assert_eq!(format!("{:?}", on.limits), format!("{:?}", off.limits));
     assert_eq!(format!("{:?}", on.pages), format!("{:?}", off.pages));
+    assert_eq!(on.retention, off.retention);
     assert_eq!(
         (on.listen, on.external_url, on.start_paused, on.log.format),
         (off.listen, off.external_url, off.start_paused, off.log.format)
