@@ -12,7 +12,9 @@ mod commit;
 pub mod export;
 pub mod journal;
 mod lock;
+pub mod patrol;
 mod projection;
+mod pulse;
 pub mod query;
 pub mod state;
 #[cfg(test)]

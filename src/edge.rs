@@ -17,6 +17,8 @@ pub mod redact;
 pub mod serve;
 pub mod socket;
 pub mod sqlite;
+pub mod systemd;
+pub mod textfile;
 
 /// An address in the configuration that cannot be one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

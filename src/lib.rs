@@ -17,6 +17,7 @@ pub mod edge;
 pub mod episodes;
 pub mod event;
 pub mod guard;
+pub mod heartbeat;
 pub mod metrics;
 pub mod page;
 pub mod period;

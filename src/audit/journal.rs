@@ -116,18 +116,25 @@ impl Journal {
         F: FnOnce(&State) -> (Vec<Draft>, T) + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let command: Box<dyn Command> = Box::new(Transaction { body: Some(body), value: None, reply });
+        self.queue(Box::new(Transaction { body: Some(body), value: None, reply }))?;
+        answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Hands a command to the writer; inline, carries it out.
+    pub(super) fn queue(&self, command: Box<dyn Command>) -> Result<(), JournalError> {
         match &self.inner.road {
             Road::Thread { queue, .. } => {
                 let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
                 queue.as_ref().ok_or(JournalError::Closed)?.try_send(command).map_err(|error| match error {
                     TrySendError::Full(_) => JournalError::Overloaded,
                     TrySendError::Disconnected(_) => JournalError::Closed,
-                })?;
+                })
             }
-            Road::Inline(core) => core.lock().unwrap_or_else(PoisonError::into_inner).run(vec![command]),
+            Road::Inline(core) => {
+                core.lock().unwrap_or_else(PoisonError::into_inner).run(vec![command]);
+                Ok(())
+            }
         }
-        answer.await.unwrap_or(Err(JournalError::Closed))
     }
 
     /// One entry, whatever the state.
@@ -229,7 +236,7 @@ impl Journal {
     }
 
     /// Asks a reading connection, off the caller's thread; inline, the only connection there is.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {

@@ -21,7 +21,8 @@ use crate::guard::ledger::Books;
 /// Raised whenever folding the same entries gives something else than before, so that old projections are made again.
 const VERSION: u32 = 1;
 
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE entries(
         seq INTEGER PRIMARY KEY, ts TEXT NOT NULL, record TEXT, kind TEXT NOT NULL, body TEXT NOT NULL,
         prev_hash TEXT NOT NULL, hash TEXT NOT NULL) STRICT;
@@ -48,7 +49,11 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE INDEX record_alerts_group_key ON record_alerts(group_key, record);
 
     CREATE TABLE projections(name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
-"];
+",
+    "
+    CREATE TABLE heartbeat(one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL) STRICT;
+",
+];
 
 /// Which entries the projections are folded from, and those fields of the books that change with nearly every entry:
 /// the rest is larger and changes seldom.

@@ -1,5 +1,6 @@
 //! `remediator.yml`: where the world is, who may call, and how much of anything is taken.
 
+pub mod liveness;
 mod typed;
 
 use std::net::SocketAddr;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub tokens: Tokens,
     pub limits: Limits,
     pub pages: Pages,
+    pub heartbeat: liveness::Heartbeat,
+    pub watchdog: liveness::Watchdog,
     pub start_paused: bool,
     pub log: Log,
 }
@@ -160,6 +163,7 @@ pub(super) fn read(sheet: &mut Sheet) -> Option<Settings> {
     let haproxy = sheet.required(at, &typed.haproxy, "haproxy", "Write haproxy: { address: unix://... }");
     let haproxy = haproxy.map(|typed| self::haproxy(sheet, typed));
     let (limits, pages) = (limits(sheet, &typed.limits), pages(sheet, &typed.pages));
+    let (heartbeat, watchdog) = (liveness::heartbeat(sheet, &typed.heartbeat), liveness::watchdog(sheet, &typed.watchdog));
     Some(Settings {
         listen: listen?,
         external_url: external_url?,
@@ -172,6 +176,8 @@ pub(super) fn read(sheet: &mut Sheet) -> Option<Settings> {
         tokens,
         limits,
         pages,
+        heartbeat,
+        watchdog,
         start_paused: typed.start_paused,
         log: Log { format: typed.log.format, level: typed.log.level },
     })

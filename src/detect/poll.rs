@@ -43,11 +43,17 @@ async fn keep_polling(context: Context, episodes: Episodes, name: PlaybookName, 
         }
         // As it is written today.
         let Some(playbook) = context.playbook(&name).filter(|playbook| playbook.every.is_some()) else { return };
-        if let Some(listed) = listed(&context, &playbook).await {
-            known = listed;
-        }
-        for target in known.iter().filter(|target| !taken(&context, target)) {
-            look(&context, &episodes, &playbook, target, &mut blind).await;
+        let round = async {
+            if let Some(listed) = listed(&context, &playbook).await {
+                known = listed;
+            }
+            for target in known.iter().filter(|target| !taken(&context, target)) {
+                look(&context, &episodes, &playbook, target, &mut blind).await;
+            }
+        };
+        tokio::select! {
+            () = round => {}
+            () = context.shutdown.cancelled() => return,
         }
     }
 }

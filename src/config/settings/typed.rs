@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::LogFormat;
+use super::liveness::{HeartbeatTyped, WatchdogTyped};
 use crate::config::sheet::{At, RateTyped};
 
 /// As typed.
@@ -23,6 +24,10 @@ pub struct Typed {
     pub limits: LimitsTyped,
     #[serde(default)]
     pub pages: PagesTyped,
+    #[serde(default)]
+    pub heartbeat: HeartbeatTyped,
+    #[serde(default)]
+    pub watchdog: WatchdogTyped,
     #[serde(default)]
     pub start_paused: bool,
     #[serde(default)]

@@ -1,0 +1,96 @@
+//! `heartbeat:` and `watchdog:`: how somebody else notices that we are dead, and we that nobody reaches us.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::alert::{LabelSet, MatchOp};
+use crate::config::sheet::{At, Sheet};
+use crate::config::{ConfigError, Finding, Origin, Severity};
+use crate::decide::playbook::{HEARTBEAT, Playbook};
+use crate::detect::watchdog::{ALERTNAME, WITHIN};
+use crate::heartbeat::{EVERY, SLOWEST};
+use crate::period::Period;
+
+/// The synthetic alert's walk.
+#[derive(Debug)]
+pub struct Heartbeat {
+    pub every: Period,
+    /// The file for node_exporter's textfile collector; its name ends in `.prom`.
+    pub textfile: Option<PathBuf>,
+}
+
+/// The dead-man's switch.
+#[derive(Debug)]
+pub struct Watchdog {
+    /// The always-firing alert's name; none when nothing is listened for.
+    pub alertname: Option<String>,
+    /// How long its absence is no news.
+    pub within: Period,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeartbeatTyped {
+    pub every: Option<At<String>>,
+    pub textfile: Option<At<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct WatchdogTyped {
+    pub alertname: Option<At<String>>,
+    pub within: Option<At<String>>,
+}
+
+pub fn heartbeat(sheet: &mut Sheet, typed: &HeartbeatTyped) -> Heartbeat {
+    let every = sheet.some_period("heartbeat.every", typed.every.as_ref(), EVERY);
+    if let Some(at) = typed.every.as_ref()
+        && every > SLOWEST
+    {
+        let what = format!("heartbeat.every is {every}, and a single one lost would be too many for systemd's watchdog of 2m");
+        sheet.wrong(at.referenced, what, format!("Write {SLOWEST} or less"));
+    }
+    let textfile = typed.textfile.as_ref().map(|at| {
+        let path = sheet.folder.join(&at.value);
+        if path.extension().is_none_or(|extension| extension != "prom") || path.file_stem().is_none() {
+            let what = format!("`{}` is no file that node_exporter reads", crate::edge::redact::plain_line(&at.value, 200));
+            sheet.wrong(at.referenced, what, "Name a file that ends in .prom, in the folder of its textfile collector");
+        }
+        path
+    });
+    Heartbeat { every, textfile }
+}
+
+/// Set to the empty name it is off.
+pub fn watchdog(sheet: &mut Sheet, typed: &WatchdogTyped) -> Watchdog {
+    let within = sheet.some_period("watchdog.within", typed.within.as_ref(), WITHIN);
+    if let Some(at) = typed.alertname.as_ref().filter(|at| at.value == HEARTBEAT) {
+        sheet.wrong(at.referenced, format!("{HEARTBEAT} is the name of our own heartbeat"), "Name the always-firing alert");
+    }
+    let alertname = typed.alertname.as_ref().map_or(ALERTNAME, |at| at.value.as_str());
+    Watchdog { alertname: Some(alertname.to_owned()).filter(|name| !name.is_empty()), within }
+}
+
+/// What a playbook may not be written for: these alerts never reach one.
+pub fn reserved(watchdog: &Watchdog, playbook: &Playbook, origin: &Origin) -> (Option<ConfigError>, Option<Finding>) {
+    let names = [Some(HEARTBEAT), watchdog.alertname.as_deref()].into_iter().flatten();
+    for name in names {
+        let labels = LabelSet::from([("alertname", name)]);
+        let mut by_name = playbook.matchers.iter().filter(|matcher| matcher.name == "alertname" && matcher.matches(&labels));
+        let what = || format!("playbook {} matches {name}, which no playbook ever gets", playbook.name);
+        match by_name.next().map(|matcher| matcher.op) {
+            Some(MatchOp::Equal) => {
+                let help = "That name is the heartbeat's, or the one of `watchdog.alertname` in the settings; name another alert";
+                let (file, place) = (origin.file.clone(), Some(origin.matchers));
+                return (Some(ConfigError { file, place, what: what(), help: help.to_owned() }), None);
+            }
+            Some(_) => {
+                let (file, place) = (origin.file.clone(), Some(origin.matchers));
+                return (None, Some(Finding { severity: Severity::Warning, file, place, sentence: what() }));
+            }
+            None => {}
+        }
+    }
+    (None, None)
+}
