@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -102,18 +102,14 @@ impl Program {
         }
     }
 
-    /// What is told within a while, all of it.
-    pub fn told_for(&self, a_while: Duration) -> Vec<String> {
-        let mut told = Vec::new();
-        loop {
-            match self.told.recv_timeout(a_while) {
-                Ok(line) => told.push(line),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return told,
-            }
-            if told.len() > 1000 {
-                return told;
-            }
-        }
+    /// The next assignments, so many of them.
+    pub fn next(&self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.told.recv_timeout(HANG).expect("it goes on telling")).collect()
+    }
+
+    /// What was told and not looked at yet, of a program that has ended.
+    pub fn left(&self) -> Vec<String> {
+        std::iter::from_fn(|| self.told.recv_timeout(Duration::from_secs(1)).ok()).collect()
     }
 
     pub fn logged(&self, part: &str) -> String {

@@ -94,3 +94,54 @@ pub fn reserved(watchdog: &Watchdog, playbook: &Playbook, origin: &Origin) -> (O
     }
     (None, None)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::{SETTINGS, SKETCH, folder, loaded};
+
+    /// Settings with these lines more; the playbook with this matcher.
+    fn said(lines: &str, matcher: &str) -> Result<(crate::config::Config, Vec<String>), Vec<String>> {
+        let playbook = SKETCH.replace("'alertname=~\"FdLeakFast|FdLeakSustained|FdLeakSlow|FdExhausted\"'", matcher);
+        assert!(playbook.contains(matcher));
+        let folder = folder(&format!("{SETTINGS}{lines}"), &[("x.yml", &playbook)]);
+        let config = loaded(folder.path())?;
+        let warnings = config.warnings.iter().map(|finding| finding.sentence.clone()).collect();
+        Ok((config, warnings))
+    }
+
+    #[test]
+    fn what_is_written_is_taken() {
+        let lines = "heartbeat: { every: 4s, textfile: beats/r.prom }\nwatchdog: { alertname: AlwaysOn, within: 80s }\n";
+        let (config, warnings) = said(lines, "'alertname=\"FdLeakFast\"'").expect("good");
+        let (heartbeat, watchdog) = (config.settings.heartbeat, config.settings.watchdog);
+        assert_eq!(heartbeat.every.to_string(), "4s");
+        assert!(heartbeat.textfile.is_some_and(|file| file.is_absolute() && file.ends_with("beats/r.prom")));
+        assert_eq!((watchdog.alertname.as_deref(), watchdog.within.to_string().as_str()), (Some("AlwaysOn"), "1m20s"));
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let (config, _) = said("watchdog: { alertname: '' }\n", "'alertname=\"Watchdog\"'").expect("off, so the name is free");
+        assert_eq!(config.settings.watchdog.alertname, None);
+    }
+
+    #[test]
+    fn what_would_not_work_is_refused() {
+        let fine = "'alertname=\"FdLeakFast\"'";
+        for (lines, matcher, want) in [
+            ("heartbeat: { every: 46s }\n", fine, "remediator.yml:7:21: heartbeat.every is 46s"),
+            ("heartbeat: { every: 0s }\n", fine, "heartbeat.every is 0"),
+            ("heartbeat: { textfile: /x/remediator.txt }\n", fine, "is no file that node_exporter reads"),
+            ("watchdog: { within: 0s }\n", fine, "watchdog.within is 0"),
+            ("watchdog: { alertname: RemediatorHeartbeat }\n", fine, "our own heartbeat"),
+            (
+                "",
+                "'alertname=\"Watchdog\"'",
+                "playbooks/x.yml:2:8: playbook inventory-fd-leak matches Watchdog, which no playbook ever gets",
+            ),
+            ("", "'alertname=\"RemediatorHeartbeat\"'", "matches RemediatorHeartbeat"),
+        ] {
+            let errors = said(lines, matcher).expect_err(lines).join("\n");
+            assert!(errors.contains(want), "{errors}");
+        }
+        let (_, warnings) = said("", "'alertname=~\".+\"'").expect("broad, and allowed");
+        assert!(warnings[0].contains("which no playbook ever gets"), "{warnings:?}");
+    }
+}
