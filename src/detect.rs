@@ -10,6 +10,7 @@ pub mod caller;
 pub mod confirm;
 pub mod payload;
 pub mod poll;
+pub mod watchdog;
 
 use std::collections::BTreeMap;
 
@@ -60,7 +61,13 @@ pub async fn take_in(context: &Context, group: AlertGroup) -> Result<TakenIn, Un
     let now = context.world.clock.now();
     let playbooks = context.playbooks();
     let AlertGroup { receiver, group_key, truncated, alerts } = group;
-    let claims: Vec<Claim> = alerts.into_iter().map(|alert| claim(&playbooks, alert)).collect();
+    // The dead-man's switch is heard before any playbook is asked, and goes no further.
+    let heard: Vec<Option<Receipt>> = alerts.iter().map(|alert| context.watchdog.hear(alert, now)).collect();
+    if heard.iter().all(Option::is_some) {
+        return Ok(TakenIn { receipts: heard.into_iter().flatten().collect(), touched: Vec::new() });
+    }
+    let others = alerts.into_iter().zip(&heard).filter(|(_, heard)| heard.is_none());
+    let claims: Vec<Claim> = others.map(|(alert, _)| claim(&playbooks, alert)).collect();
     let origin = Origin { receiver, group_key, truncated, host: context.host.clone() };
     let written = context.journal.transact(move |state| {
         let intake = intake(state, claims, &origin, now);
@@ -70,7 +77,10 @@ pub async fn take_in(context: &Context, group: AlertGroup) -> Result<TakenIn, Un
         }
     });
     let (_, taken) = written.await.map_err(|error| Unavailable::new(Reason::StoreUnavailable, error.to_string()))?;
-    taken
+    let TakenIn { receipts, touched } = taken?;
+    let mut receipts = receipts.into_iter();
+    let receipts = heard.into_iter().filter_map(|heard| heard.or_else(|| receipts.next())).collect();
+    Ok(TakenIn { receipts, touched })
 }
 
 /// Where a delivery came from.

@@ -179,7 +179,11 @@ impl Episodes {
                     let _turn = self.turns.acquire().await;
                     // What it is about may have changed while we waited.
                     if let Work::Watch(watch) = self.work(&key) {
-                        ask_again(&self.context, &watch, &mut blind).await;
+                        // Asking changes nothing outside; what it has queued for the journal is written all the same.
+                        tokio::select! {
+                            _ = ask_again(&self.context, &watch, &mut blind) => {}
+                            () = self.context.shutdown.cancelled() => break,
+                        }
                     }
                 }
                 Work::Nothing if self.leave(&key) => break,

@@ -19,6 +19,7 @@ pub mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod guard;
+pub mod heartbeat;
 pub mod metrics;
 pub mod page;
 pub mod period;

@@ -15,6 +15,7 @@ use crate::decide::decision::{Decision, Explained, Finding, Plan, decide};
 use crate::decide::evidence::{Evidence, Reading};
 use crate::decide::playbook::Playbook;
 use crate::detect::confirm::{Question, confirm};
+use crate::detect::watchdog::Watchdog;
 use crate::event::{Draft, Event, Phase, Record, Step};
 use crate::guard::coordinate::{Admission, admit};
 use crate::guard::permit::{Granted, Live, Permit};
@@ -40,6 +41,8 @@ pub struct Context {
     pub timing: Timing,
     /// This host's name, for the audit.
     pub host: String,
+    /// The dead-man's switch that deliveries are listened to for.
+    pub watchdog: Arc<Watchdog>,
     /// Cancelled when the program is to stop at the next safe point.
     pub shutdown: CancellationToken,
 }
@@ -147,7 +150,11 @@ async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<
     };
     let siblings = context.playbooks();
     let question = Question { accepted: &record.accepted, target, playbook, siblings: siblings.as_slice() };
-    Ok(confirm(&context.world, question, context.world.clock.now()).await)
+    // Nothing is changed by asking, so that a Prometheus that takes its time does not hold up the stop.
+    tokio::select! {
+        evidence = confirm(&context.world, question, context.world.clock.now()) => Ok(evidence),
+        () = context.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "stopped while confirming")),
+    }
 }
 
 /// The signals disagree in a way that a moment may settle.

@@ -29,6 +29,18 @@ const READMIT_RETRIES: [Duration; 6] = [
     Duration::from_secs(5),
 ];
 
+/// How long a run takes at most, once the program is to stop, to the point where it may be left: nothing is drained, and
+/// no call is under way. Worst is an order that comes with the restart: the Engine's answer, a look at what became of it
+/// without one, and all attempts to readmit, while the Engine and the balancer use up their time-outs each time.
+pub fn safe_point_within(grace_seconds: u32, engine: Duration, balancer: Duration) -> Duration {
+    /// Of one attempt: servers, ready, servers again.
+    const CALLS: u32 = 3;
+    let restart = (Duration::from_secs(u64::from(grace_seconds)) + ENGINE_MARGIN) * 2;
+    let readmit: Duration = READMIT_RETRIES.into_iter().map(|wait| wait + balancer * CALLS).sum();
+    // The last look before the restart asks both once.
+    engine + balancer + restart + readmit
+}
+
 /// The hands of one run.
 pub struct Steps<'a> {
     pub context: &'a Context,

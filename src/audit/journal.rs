@@ -120,9 +120,13 @@ impl Journal {
         F: FnOnce(&State) -> (Vec<Draft>, T) + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let command: Box<dyn Command> = Box::new(Transaction { body: Some(body), value: None, reply });
-        self.order(Errand::Transact(command))?;
+        self.queue(Box::new(Transaction { body: Some(body), value: None, reply }))?;
         answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Hands a command to the writer; inline, carries it out.
+    pub(super) fn queue(&self, command: Box<dyn Command>) -> Result<(), JournalError> {
+        self.order(Errand::Transact(command))
     }
 
     /// Hands an errand to the writer; inline, does it.
@@ -306,7 +310,7 @@ impl Journal {
     }
 
     /// Asks a reading connection, off the caller's thread; inline, the only connection there is.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {

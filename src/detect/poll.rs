@@ -104,11 +104,17 @@ async fn keep_polling(polls: Polls, name: PlaybookName) {
     while polls.due(&name).await {
         // As it is written today; one that was taken away this very moment is found out by `due`.
         let Some(playbook) = context.playbook(&name).filter(|playbook| playbook.every.is_some()) else { continue };
-        if let Some(listed) = listed(context, &playbook).await {
-            known = listed;
-        }
-        for target in known.iter().filter(|target| !taken(context, target)) {
-            look(context, episodes, &playbook, target, &mut blind).await;
+        let round = async {
+            if let Some(listed) = listed(context, &playbook).await {
+                known = listed;
+            }
+            for target in known.iter().filter(|target| !taken(context, target)) {
+                look(context, episodes, &playbook, target, &mut blind).await;
+            }
+        };
+        tokio::select! {
+            () = round => {}
+            () = context.shutdown.cancelled() => return,
         }
     }
 }

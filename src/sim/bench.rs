@@ -19,6 +19,7 @@ use crate::audit::journal::Journal;
 use crate::audit::query::Filter;
 use crate::audit::{JournalError, Told};
 use crate::decide::playbook::{Playbook, Rate};
+use crate::detect::watchdog::{self, Watchdog};
 use crate::detect::{poll, take_in};
 use crate::episodes::Episodes;
 use crate::event::{Draft, Event, Pause, PauseScope, Record};
@@ -68,6 +69,7 @@ impl Bench {
             limits: Limits { fleet: Rate { per: minute, burst: 5 }, group: Rate { per: minute, burst: 3 } },
             timing: Timing { ask_again: Period::from_secs(30), hold: Period::from_secs(600), page_every: minute },
             host: "bench".to_owned(),
+            watchdog: Arc::new(Watchdog::new(Some(watchdog::ALERTNAME.to_owned()), watchdog::WITHIN)),
             shutdown: CancellationToken::new(),
         };
         Bench::process(sim, context).await
