@@ -17,7 +17,8 @@ use remediator::reason::{Group, Outcome, Reason};
 use remediator::target::{LABEL_ENABLE, LABEL_INSTANCE, LABEL_SERVER, LABEL_SERVICE, PlaybookName};
 use remediator::words;
 
-const PAPERS: [&str; 5] = ["README.md", "RUNBOOK.md", "ARCHITECTURE.md", "toil-ledger.md", "prometheus-rules/README.md"];
+const PAPERS: [&str; 6] =
+    ["README.md", "RUNBOOK.md", "ARCHITECTURE.md", "toil-ledger.md", "prometheus-rules/README.md", "packaging/README.md"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1,6 +1,7 @@
 //! Where log lines go: standard error, for people or as JSON, a field for everything one would search by.
 
 use std::io::IsTerminal as _;
+use std::os::unix::fs::MetadataExt as _;
 
 use tracing_subscriber::EnvFilter;
 
@@ -28,9 +29,19 @@ pub fn start(log: &Log) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = match log.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        // The journal has a time of its own beside each line.
+        LogFormat::Human if to_the_journal() => builder.without_time().with_ansi(false).try_init(),
         LogFormat::Human => builder.with_ansi(colour).try_init(),
     };
     if let Err(error) = started {
         eprintln!("remediator: logging could not be started: {error}");
     }
+}
+
+/// systemd names the journal's stream as `device:inode` (systemd.exec(5)); a child whose standard error leads elsewhere inherits
+/// the name too.
+fn to_the_journal() -> bool {
+    #[allow(clippy::disallowed_methods, reason = "JOURNAL_STREAM is how systemd tells a program where its output goes")]
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
