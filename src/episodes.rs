@@ -156,6 +156,7 @@ impl Episodes {
                 Work::Watch(watch) => {
                     let wait = self.patience(&watch);
                     tokio::select! {
+                        biased;
                         () = task.poke.notified() => {}
                         () = self.context.world.clock.sleep(wait) => {}
                         () = self.context.shutdown.cancelled() => break,
@@ -181,6 +182,7 @@ impl Episodes {
         if self.context.journal.read(|state| state.open.contains_key(&id)) {
             // Left for the next process, or the journal refuses its end. Never walk it again at once.
             tokio::select! {
+                biased;
                 () = self.context.world.clock.sleep(self.context.timing.ask_again.get()) => {}
                 () = self.context.shutdown.cancelled() => {}
             }

@@ -203,6 +203,7 @@ async fn guarded(
 async fn judged(context: &Context, scribe: &mut Scribe, record: &Record, acted: &Acted) -> Result<Judgement, Ending> {
     let verdict = verify(context, &record.accepted.alert.labels, acted);
     let judgement = tokio::select! {
+        biased;
         judgement = verdict => judgement,
         () = context.shutdown.cancelled() => return Err(Ending::interrupted(Reason::ShuttingDown, "stopped while verifying")),
     };
@@ -222,6 +223,7 @@ impl Context {
     /// Waits, unless the program is to stop.
     async fn pause_for(&self, how_long: Duration) -> Result<(), Ending> {
         tokio::select! {
+            biased;
             () = self.world.clock.sleep(how_long) => Ok(()),
             () = self.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop")),
         }

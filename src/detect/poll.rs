@@ -12,8 +12,8 @@ use tokio_util::task::TaskTracker;
 use crate::alert::{Alert, AlertStatus, LabelSet};
 use crate::decide::evidence::Reading;
 use crate::decide::playbook::Playbook;
+use crate::detect::by_hand;
 use crate::detect::confirm::{Question, confirm};
-use crate::detect::{by_hand, new_record};
 use crate::episodes::Episodes;
 use crate::event::{Accepted, Draft, Event, Trigger};
 use crate::period::Period;
@@ -38,6 +38,7 @@ async fn keep_polling(context: Context, episodes: Episodes, name: PlaybookName, 
     let mut known: Vec<Target> = Vec::new();
     loop {
         tokio::select! {
+            biased;
             () = context.world.clock.sleep(every.get()) => {}
             () = context.shutdown.cancelled() => return,
         }
@@ -101,7 +102,7 @@ async fn look(context: &Context, episodes: &Episodes, playbook: &Playbook, targe
     }
     blind.remove(target);
     let key = target.key();
-    let draft = Draft::of(new_record(), now, Event::Accepted { accepted: Box::new(accepted) });
+    let draft = Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Box::new(accepted) });
     let wanted = key.clone();
     let written = context.journal.transact(move |state| {
         // A delivery may have been quicker.
