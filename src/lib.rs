@@ -18,6 +18,7 @@ pub mod episodes;
 pub mod event;
 pub mod guard;
 pub mod metrics;
+pub mod mutant;
 pub mod page;
 pub mod period;
 pub mod pipeline;

@@ -13,10 +13,11 @@ use crate::decide::decision::decide;
 use crate::decide::evidence::{Evidence, NoReplica, Reading};
 use crate::decide::playbook::Mode;
 use crate::detect::confirm::{Question, confirm};
-use crate::detect::{healer, new_record};
+use crate::detect::healer;
 use crate::event::{Accepted, Draft, Event, Trigger};
 use crate::guard::ledger::Watch;
 use crate::guard::rails::{Request, assess};
+use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending, plan_of};
 use crate::reason::{Outcome, Reason};
 use crate::verify::recovery::below_now;
@@ -34,6 +35,9 @@ pub enum Asked {
 
 /// Asks about a watched episode again, and opens a record when the answer is news. Returns true while it is watched.
 pub async fn ask_again(context: &Context, watch: &Watch) -> bool {
+    if off(Mutant::AskAgain) {
+        return true;
+    }
     let now = context.world.clock.now();
     let (asked, about) = ask(context, watch, now).await;
     let draft = match asked {
@@ -49,7 +53,7 @@ pub async fn ask_again(context: &Context, watch: &Watch) -> bool {
                 healer: healer(),
                 ..about.clone()
             };
-            Draft::of(new_record(), now, Event::Accepted { accepted: Box::new(accepted) })
+            Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Box::new(accepted) })
         }
     };
     let over = matches!(draft.event, Event::WatchEnded { .. });
