@@ -3,7 +3,7 @@
 //! Start: take the state directory, check the doors, compare the balancer with the journal, take up what an earlier
 //! process left, then listen. Stop, last in first out: stop listening, let every run come to a safe point, flush.
 
-mod desk;
+pub(crate) mod desk;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};

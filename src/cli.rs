@@ -9,6 +9,7 @@ pub mod explain;
 mod log;
 pub mod probe;
 pub mod serve;
+pub mod sim;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,8 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Ask a running remediator whether it is ready (for a container's health check)
     Probe(probe::ProbeArgs),
+    /// Run the program on a simulated world in which everything goes wrong, by seeds
+    Sim(sim::SimArgs),
     /// Read and check the journal of a state directory
     Audit(audit::AuditArgs),
 }
@@ -63,6 +66,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Check(args) => check::check(args).await,
         Command::Explain(args) => explain::explain(args).await,
         Command::Probe(args) => probe::probe(args).await,
+        Command::Sim(args) => tokio::task::block_in_place(|| sim::sim(&args)),
         Command::Audit(args) => audit::run(args),
     };
     ended

@@ -2,7 +2,7 @@
 //!
 //! Only `rebuild` writes, and it takes the state directory for itself.
 
-mod story;
+pub(crate) mod story;
 
 use std::io::{BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
