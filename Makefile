@@ -8,8 +8,13 @@ export CARGO_BUILD_TARGET := $(HOST)
 export RUSTFLAGS := -C target-feature=+crt-static
 export LAB_BIN := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 
+# Of the simulation.
+SEEDS ?= 2000
+FROM ?= 0
+SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/remediator
+
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test check-config fmt lint
+.PHONY: help setup build images up demo down test sim mutants check-config fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,6 +30,14 @@ test: images ## everything: rules, configurations, units, and end to end on the 
 	else \
 	    cargo test --workspace --profile $(PROFILE); \
 	fi
+
+sim: ## the simulation: SEEDS=100000 is the release figure, JOBS and FROM as wanted
+	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator
+	@$(SIM) sim --seeds $(SEEDS) --from $(FROM) $(if $(JOBS),--jobs $(JOBS))
+
+mutants: ## switch every guard off in turn, in a build of its own, and see that the simulation notices
+	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator --features mutants --target-dir $(or $(CARGO_TARGET_DIR),target)/mutants
+	@$(or $(CARGO_TARGET_DIR),target)/mutants/$(HOST)/release/remediator sim --mutants --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
 
 up: images ## start the lab and leave it alone
 	@lab/lab up

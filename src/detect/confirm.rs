@@ -27,6 +27,9 @@ use crate::world::{
 const EVALUATION_SLACK: SignedDuration = SignedDuration::from_secs(5);
 /// How much later than two scrapes a scrape may have been before Prometheus counts as blind.
 const SCRAPE_SLACK: SignedDuration = SignedDuration::from_secs(1);
+/// How much later than the pinned instant a scrape may have been: the answer's own time, and two clocks that are kept.
+/// A clock that is further behind makes whatever is old look fresh.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(15);
 
 /// The question: which alert, about which target, under which playbook.
 #[derive(Clone, Copy)]
@@ -127,6 +130,11 @@ fn scraped<'a>(question: Question<'_>, scrapes: &'a Answer<Vec<ScrapeTarget>>, a
     };
     let allowed = seconds(2.0 * scrape.interval_seconds) + SCRAPE_SLACK;
     match scrape.last_scrape {
+        Some(last) if last.duration_since(at) > CLOCK_SKEW && !off(Mutant::Freshness) => {
+            let ahead = crate::words::roughly(last.duration_since(at));
+            let detail = format!("Prometheus last scraped {} {ahead} in the future: this clock is behind", question.target);
+            Err(Unanswered::new(Reason::ClockUnreliable, detail))
+        }
         Some(last) if at.duration_since(last) <= allowed || off(Mutant::Freshness) => Ok(scrape),
         Some(last) => {
             let age = crate::words::roughly(at.duration_since(last));

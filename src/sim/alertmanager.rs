@@ -165,8 +165,11 @@ impl Cluster {
         }
         let mut names: Vec<&String> = firing.iter().chain(over.iter().filter(|name| !firing.contains(*name))).collect();
         dice.shuffle(&mut names);
-        let cut = if truncates { names.len().saturating_sub(1) } else { 0 };
-        names.truncate(names.len() - cut);
+        // At least one is told, and of at least one more it is told that it was cut.
+        let cut = if truncates { names.len().saturating_sub(1).max(1) } else { 0 };
+        if truncates {
+            names.truncate(1);
+        }
         let alerts: Vec<_> = names
             .iter()
             .filter_map(|name| group.alerts.get(*name).map(|known| wire(&known.alert, known.since, firing.contains(*name))))

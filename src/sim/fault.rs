@@ -23,6 +23,8 @@ use crate::world::Silence;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     Leaks(usize),
+    /// Out of descriptors within half a minute.
+    Exhausted(usize),
     /// Many descriptors, and not one more: a pool that is simply large.
     Flat(usize),
     /// Every new process is as sick as the last.
@@ -181,6 +183,7 @@ impl Scene {
             let all = &mut state.replicas;
             match fault {
                 Fault::Leaks(i) => all[*i].leaks(now, 600.0, 0.5),
+                Fault::Exhausted(i) => all[*i].leaks(now, 1000.0, 1.0),
                 Fault::Flat(i) => all[*i].leaks(now, 700.0, 0.0),
                 Fault::Incurable(i) => {
                     all[*i].leaks(now, 600.0, 0.5);

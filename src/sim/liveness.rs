@@ -24,6 +24,8 @@ use crate::world::RuleAlertState;
 
 /// From taken in to acted or paged: patience with answers that are not yet clear, at their longest time-outs.
 pub const SHORT: SignedDuration = SignedDuration::from_mins(4);
+/// Longer than every step and the verification of a run together.
+const RUN: SignedDuration = SignedDuration::from_mins(8);
 /// How soon somebody hears of a full disk.
 const STORE: SignedDuration = SignedDuration::from_secs(25);
 /// How long a page may stand for what is well: its hold, and a clock that had been ahead.
@@ -142,9 +144,14 @@ impl Liveness {
     /// How the world and the journal stand at the end.
     pub fn end(&self, scene: &Scene, context: &Context, entries: &[Told]) -> End {
         let (open, drained, state) = context.journal.read(|known| {
-            let open = known.open.values().map(|record| record.id.to_string()).collect();
-            let drained: Vec<String> = known.books.drained.keys().map(ToString::to_string).collect();
-            (open, drained, known.clone())
+            let now = context.world.clock.now();
+            let old = known.open.values().filter(|record| now.duration_since(record.opened_at) > RUN);
+            let open = old.map(|record| record.id.to_string()).collect();
+            let under_way = |record| known.open.get(record).is_some_and(|record| now.duration_since(record.opened_at) <= RUN);
+            let left = known.books.drained.iter().filter(|(_, drained)| !under_way(&drained.record));
+            let drained: Vec<String> = left.map(|(server, _)| server.to_string()).collect();
+            let busy: BTreeSet<String> = known.books.drained.keys().map(ToString::to_string).collect();
+            (open, (drained, busy), known.clone())
         });
         let mut fold = Known::default();
         let legal = entries.iter().all(|told| {
@@ -153,8 +160,11 @@ impl Liveness {
             applied
         });
         let (drained, stale_pages) = scene.sim.with(|world| {
+            let (drained, busy) = drained;
             let left = world.replicas.iter().filter(|replica| replica.drained_since.is_some());
-            let left: Vec<String> = left.map(|replica| replica.server.to_string()).chain(drained).collect();
+            // What the journal knows to be drained is judged by its record.
+            let left = left.map(|replica| replica.server.to_string()).filter(|server| !busy.contains(server));
+            let left: Vec<String> = left.chain(drained).collect();
             (left, self.stale(world))
         });
         End { open, drained, stale_pages, deaths: scene.sim.deaths(), same_state: legal && fold == state, split: Vec::new() }

@@ -22,7 +22,7 @@ const SHARE: &str = "process_open_fds{$target} / process_max_fds{$target}";
 /// Before anything goes wrong: a few scrapes of a healthy shop.
 const QUIET: u64 = 90;
 /// After everything was put right: longer than any cooldown, budget's refill and page's hold in a scenario.
-const TAIL: Duration = Duration::from_secs(45 * 60);
+const TAIL: Duration = Duration::from_secs(38 * 60);
 /// In a `Fault` under `Then`: the replica whose drain is the newest.
 pub const NEWEST: usize = usize::MAX;
 
@@ -69,7 +69,7 @@ impl Scenario {
             playbooks,
             limits: limits(&mut dice),
             timing: Timing {
-                ask_again: Period::from_secs(dice.of(&[30, 30, 60])),
+                ask_again: Period::from_secs(dice.of(&[30, 60, 60, 60])),
                 hold: Period::from_secs(600),
                 page_every: Period::from_secs(60),
             },
@@ -190,7 +190,11 @@ fn script(dice: &mut Dice, scenario: &Scenario) -> Vec<(Duration, Fault)> {
     // Something to do in every world: the leaks come first, what goes wrong with them comes where they are.
     for _ in 0..dice.between(1, 4) {
         let at = dice.seconds(QUIET, last.saturating_sub(300));
-        script.push((at, sickness(dice, scenario)));
+        let sick = sickness(dice, scenario);
+        if let Fault::Leaks(who) = sick {
+            script.extend(company(dice, scenario, who).into_iter().map(|(later, fault)| (at + later, fault)));
+        }
+        script.push((at, sick));
         if dice.one_in(3) {
             script.push((
                 at,
@@ -227,6 +231,30 @@ fn sickness(dice: &mut Dice, scenario: &Scenario) -> Fault {
         3 => Fault::Shared(service(dice, scenario)),
         4 => Fault::Flat(who),
         _ => Fault::Leaks(who),
+    }
+}
+
+/// What comes with a leak, at the moments when it matters: around its alert's first delivery.
+fn company(dice: &mut Dice, scenario: &Scenario, who: usize) -> Vec<(Duration, Fault)> {
+    let trouble = |from: Duration, trouble: Trouble| {
+        vec![(from, Fault::Prometheus(trouble)), (from + Duration::from_secs(200), Fault::Prometheus(Trouble::None))]
+    };
+    match dice.below(12) {
+        0 => trouble(dice.seconds(50, 90), Trouble::Frozen),
+        1 => trouble(dice.seconds(60, 90), Trouble::Lagging),
+        2 => {
+            let peer = dice.index(scenario.peers.len());
+            let until = Duration::from_secs(300);
+            vec![(Duration::ZERO, Fault::Truncates(peer, true)), (until, Fault::Truncates(peer, false))]
+        }
+        // Exhausted, restarted by somebody else, and slow to come up: its alert fires for a young process.
+        3 => vec![
+            (Duration::from_secs(1), Fault::Exhausted(who)),
+            (Duration::from_secs(2), Fault::Slow(who, Duration::from_secs(110))),
+            (dice.seconds(110, 145), Fault::ForeignRestart(who)),
+            (Duration::from_secs(400), Fault::Slow(who, Duration::from_secs(2))),
+        ],
+        _ => Vec::new(),
     }
 }
 

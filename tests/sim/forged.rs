@@ -28,7 +28,7 @@ fn broken(trial: &Trial, invariant: Invariant, what: &str) {
     assert!(found.iter().any(|violation| violation.invariant == invariant), "{what}: {invariant} did not notice: {found:#?}");
 }
 
-fn act<'t>(trial: &'t mut Trial, wanted: fn(&What) -> bool) -> (&'t mut Timestamp, &'t mut Act) {
+fn act(trial: &mut Trial, wanted: fn(&What) -> bool) -> (&mut Timestamp, &mut Act) {
     let note = trial.notes.iter_mut().find(|note| matches!(&note.what, Noted::Act(act) if wanted(&act.what)));
     let Note { at, what: Noted::Act(act), .. } = note.expect("an effect") else { panic!("an effect") };
     (at, act)

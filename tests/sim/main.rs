@@ -63,11 +63,11 @@ fn the_same_seed_is_the_same_story() {
 /// The worlds are worth being lived in: things go wrong in them, and remediator acts, refuses, dies and pages.
 #[test]
 fn enough_happens() {
-    let outcomes: Vec<_> = (0..60).map(|seed| run(seed).expect("it runs").1).collect();
+    let outcomes: Vec<_> = (0..40).map(|seed| run(seed).expect("it runs").1).collect();
     let sum = |of: fn(&remediator::sim::run::Outcome) -> usize| outcomes.iter().map(of).sum::<usize>();
-    assert!(sum(|outcome| outcome.restarts) > 60, "too few restarts");
+    assert!(sum(|outcome| outcome.restarts) > 40, "too few restarts");
     assert!(sum(|outcome| outcome.drains) > sum(|outcome| outcome.restarts), "no drain was ever given up");
-    assert!(sum(|outcome| outcome.pages) > 60, "too few pages");
-    assert!(outcomes.iter().map(|outcome| outcome.deaths).sum::<u64>() > 10, "too few deaths");
-    assert!(sum(|outcome| outcome.deliveries) > 500, "too few deliveries");
+    assert!(sum(|outcome| outcome.pages) > 40, "too few pages");
+    assert!(outcomes.iter().map(|outcome| outcome.deaths).sum::<u64>() > 5, "too few deaths");
+    assert!(sum(|outcome| outcome.deliveries) > 300, "too few deliveries");
 }

@@ -25,15 +25,15 @@ use remediator::target::{Replica, Target};
 use uuid::Uuid;
 
 /// Steps of time: within the cooldown, and beyond it.
-const STEPS: [i64; 2] = [60, 300];
+const STEPS: [i64; 2] = [10, 300];
 /// How often time may pass.
-const TICKS: u8 = 3;
+const TICKS: u8 = 2;
 /// Copies of one notification that the network may hold.
-const COPIES: u8 = 2;
+const COPIES: u8 = 1;
 /// How often the process may die.
 const DEATHS: u8 = 1;
 /// Records that may ever be opened: the first, and those of asking again.
-const RECORDS: u128 = 3;
+const RECORDS: u128 = 2;
 
 /// Where everybody stands.
 #[derive(Clone, Debug)]

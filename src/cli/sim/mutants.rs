@@ -49,10 +49,20 @@ pub fn mutants(seeds: u64, from: u64, jobs: usize) -> anyhow::Result<Exit> {
     Ok(if survivors == 0 { Exit::Fine } else { Exit::No })
 }
 
+/// The seed has nothing to say against the program as it is.
+fn sound(mutant: Mutant, seed: u64) -> bool {
+    switch_off(None);
+    let sound = run(seed).is_ok_and(|(_, outcome)| outcome.violations.is_empty());
+    switch_off(Some(mutant));
+    sound
+}
+
 fn hunt(mutant: Mutant, seeds: u64, from: u64) -> Fate {
     for seed in from..from.saturating_add(seeds) {
         let Ok((_, outcome)) = run(seed) else { continue };
-        if let Some(first) = outcome.violations.first() {
+        if let Some(first) = outcome.violations.first()
+            && sound(mutant, seed)
+        {
             return Fate { mutant, caught: Some((seed, seed - from + 1, first.invariant.to_string())) };
         }
     }

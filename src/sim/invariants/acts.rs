@@ -10,7 +10,7 @@ use crate::sim::ledger::Act;
 
 /// How long Prometheus may have been blind when we begin: what it saw last is still younger than two scrapes, and then
 /// comes a run's own patience.
-const BLIND: SignedDuration = SignedDuration::from_secs(60);
+const BLIND: SignedDuration = SignedDuration::from_secs(50);
 /// How long before an effect a silence or the pager's death may have come, so that the evidence was older.
 const HUSHED: SignedDuration = SignedDuration::from_secs(30);
 
