@@ -171,6 +171,7 @@ impl Episodes {
                     let wait = self.patience(&watch);
                     task.looks_at(self.context.world.clock.now().checked_add(wait).ok());
                     tokio::select! {
+                        biased;
                         () = task.poke.notified() => {}
                         () = self.context.world.clock.sleep(wait) => {}
                         () = self.context.shutdown.cancelled() => break,
@@ -181,6 +182,7 @@ impl Episodes {
                     if let Work::Watch(watch) = self.work(&key) {
                         // Asking changes nothing outside; what it has queued for the journal is written all the same.
                         tokio::select! {
+                            biased;
                             _ = ask_again(&self.context, &watch, &mut blind) => {}
                             () = self.context.shutdown.cancelled() => break,
                         }
@@ -201,6 +203,7 @@ impl Episodes {
         if self.context.journal.read(|state| state.open.contains_key(&id)) {
             // Left for the next process, or the journal refuses its end. Never walk it again at once.
             tokio::select! {
+                biased;
                 () = self.context.world.clock.sleep(self.context.timing.ask_again.get()) => {}
                 () = self.context.shutdown.cancelled() => {}
             }

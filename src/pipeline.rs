@@ -152,6 +152,7 @@ async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<
     let question = Question { accepted: &record.accepted, target, playbook, siblings: siblings.as_slice() };
     // Nothing is changed by asking, so that a Prometheus that takes its time does not hold up the stop.
     tokio::select! {
+        biased;
         evidence = confirm(&context.world, question, context.world.clock.now()) => Ok(evidence),
         () = context.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "stopped while confirming")),
     }
@@ -223,6 +224,7 @@ async fn guarded(
 async fn judged(context: &Context, scribe: &mut Scribe, record: &Record, acted: &Acted) -> Result<Judgement, Ending> {
     let verdict = verify(context, &record.accepted.alert.labels, acted);
     let judgement = tokio::select! {
+        biased;
         judgement = verdict => judgement,
         () = context.shutdown.cancelled() => return Err(Ending::interrupted(Reason::ShuttingDown, "stopped while verifying")),
     };
@@ -242,6 +244,7 @@ impl Context {
     /// Waits, unless the program is to stop.
     async fn pause_for(&self, how_long: Duration) -> Result<(), Ending> {
         tokio::select! {
+            biased;
             () = self.world.clock.sleep(how_long) => Ok(()),
             () = self.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop")),
         }

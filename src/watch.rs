@@ -13,10 +13,11 @@ use crate::decide::decision::decide;
 use crate::decide::evidence::{Evidence, NoReplica, Reading};
 use crate::decide::playbook::Mode;
 use crate::detect::confirm::{Question, confirm};
-use crate::detect::{healer, new_record};
+use crate::detect::healer;
 use crate::event::{Accepted, Draft, Event, Trigger};
 use crate::guard::ledger::Watch;
 use crate::guard::rails::{Request, assess};
+use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending, plan_of};
 use crate::reason::{Outcome, Reason};
 use crate::verify::recovery::below_now;
@@ -38,6 +39,9 @@ pub enum Asked {
 /// Asks about a watched episode again, and opens a record when the answer is news. Returns true while it is watched.
 /// `blind` counts the looks in a row that said nothing; a new process begins to count anew.
 pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut u32) -> bool {
+    if off(Mutant::AskAgain) {
+        return true;
+    }
     let now = context.world.clock.now();
     let (asked, about) = ask(context, watch, blind, now).await;
     let draft = match asked {
@@ -53,7 +57,7 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut u32) -> boo
                 healer: healer(),
                 ..about.clone()
             };
-            Draft::of(new_record(), now, Event::Accepted { accepted: Box::new(accepted) })
+            Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Box::new(accepted) })
         }
     };
     let over = matches!(draft.event, Event::WatchEnded { .. });

@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::alert::{Alert, AlertStatus, LabelSet};
 use crate::decide::evidence::Reading;
 use crate::decide::playbook::Playbook;
+use crate::detect::by_hand;
 use crate::detect::confirm::{Question, confirm};
-use crate::detect::{by_hand, new_record};
 use crate::episodes::Episodes;
 use crate::event::{Accepted, Draft, Event, Trigger};
 use crate::period::Period;
@@ -88,6 +88,7 @@ impl Polls {
             // Counted from the last look, so that reloads cannot put it off.
             let waited = Duration::try_from(context.world.clock.now().duration_since(looked)).unwrap_or_default();
             tokio::select! {
+                biased;
                 () = context.world.clock.sleep(every.saturating_sub(waited)) => return true,
                 _ = reloads.changed() => {}
                 () = context.shutdown.cancelled() => return false,
@@ -113,6 +114,7 @@ async fn keep_polling(polls: Polls, name: PlaybookName) {
             }
         };
         tokio::select! {
+            biased;
             () = round => {}
             () = context.shutdown.cancelled() => return,
         }
@@ -168,7 +170,7 @@ async fn look(context: &Context, episodes: &Episodes, playbook: &Playbook, targe
     }
     blind.remove(target);
     let key = target.key();
-    let draft = Draft::of(new_record(), now, Event::Accepted { accepted: Box::new(accepted) });
+    let draft = Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Box::new(accepted) });
     let wanted = key.clone();
     let written = context.journal.transact(move |state| {
         // A delivery may have been quicker.
