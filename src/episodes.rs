@@ -160,12 +160,12 @@ impl Episodes {
     }
 
     async fn attend(self, key: EpisodeKey, task: Arc<Task>) {
-        let mut blind = 0;
+        let mut blind = None;
         while !self.context.shutdown.is_cancelled() {
             match self.work(&key) {
                 Work::Walk(record) => {
                     self.walk(*record).await;
-                    blind = 0;
+                    blind = None;
                 }
                 Work::Watch(watch) => {
                     let wait = self.patience(&watch);

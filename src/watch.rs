@@ -15,6 +15,7 @@ use crate::decide::playbook::Mode;
 use crate::detect::confirm::{Question, confirm};
 use crate::detect::healer;
 use crate::event::{Accepted, Draft, Event, Trigger};
+use crate::guard::breaker;
 use crate::guard::ledger::Watch;
 use crate::guard::rails::{Request, assess};
 use crate::mutant::{Mutant, off};
@@ -22,8 +23,9 @@ use crate::pipeline::{Context, Ending, plan_of};
 use crate::reason::{Outcome, Reason};
 use crate::verify::recovery::below_now;
 
-/// Looks in a row that say nothing before a cure on trial counts as unseen: a Prometheus that is restarted is back by then.
-const BLIND_AFTER: u32 = 4;
+/// For how many rounds of asking a cure on trial may be out of sight before that is told: a Prometheus that is restarted is
+/// back by then.
+const BLIND_FOR: u32 = 3;
 
 /// What asking again came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +39,8 @@ pub enum Asked {
 }
 
 /// Asks about a watched episode again, and opens a record when the answer is news. Returns true while it is watched.
-/// `blind` counts the looks in a row that said nothing; a new process begins to count anew.
-pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut u32) -> bool {
+/// `blind` is since when looks have said nothing; a new process begins anew.
+pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut Option<Timestamp>) -> bool {
     if off(Mutant::AskAgain) {
         return true;
     }
@@ -49,10 +51,11 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut u32) -> boo
         Asked::Over(detail) => Draft::global(now, Event::WatchEnded { key: watch.key.clone(), detail }),
         Asked::Changed => {
             let trigger = Trigger::AskedAgain { of: watch.record };
-            let mode = about.playbook.as_ref().and_then(|name| context.playbook(name)).map(|playbook| playbook.mode);
+            let playbook = context.playbook_today(about);
             let accepted = Accepted {
                 trigger,
-                mode: mode.unwrap_or(about.mode),
+                mode: playbook.as_ref().map_or(about.mode, |playbook| playbook.mode),
+                playbook: playbook.map(|playbook| playbook.name).or_else(|| about.playbook.clone()),
                 host: context.host.clone(),
                 healer: healer(),
                 ..about.clone()
@@ -78,10 +81,11 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut u32) -> boo
 }
 
 /// Asks about every alert of the episode, and says which of them brings news.
-async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut u32, now: Timestamp) -> (Asked, &'a Accepted) {
+async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut Option<Timestamp>, now: Timestamp) -> (Asked, &'a Accepted) {
     let answer = fresh_answer(context, &watch.accepted).await;
     let unseen = answer.as_ref().and_then(|(_, answer)| answer.as_ref()).is_some_and(says_nothing);
-    *blind = if unseen { blind.saturating_add(1) } else { 0 };
+    *blind = if unseen { blind.or(Some(now)) } else { None };
+    let unseen_for = blind.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
     let mut asked = match answer {
         Some((_, Some(answer))) if remedied(watch) && !proven(context, watch, &answer, now).await => Asked::Same,
         // A rule that lags behind fires on although the replica is well: its cure is not to be repeated.
@@ -89,8 +93,12 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut u32, now: Time
         // Nothing else is news while it stands drained in our name; the reconciler goes on trying.
         Some(_) if left_drained(context, watch) => Asked::Same,
         // Act or page, never silently: a cure that nobody can see hold is not yet one.
-        Some(_) if on_trial(context, watch, now) && *blind >= BLIND_AFTER => Asked::Changed,
+        Some(_) if on_trial(context, watch, now) && blind.is_some() && unseen_for >= patience(context) => Asked::Changed,
         Some((evidence, answer)) => compare(context, watch, &evidence, answer.as_ref(), now),
+        // What stands drained in our name is told until it does not, whatever became of the playbook.
+        None if left_drained(context, watch) => Asked::Same,
+        // Its playbook was taken away while something was the matter: that nobody looks after it any more is news, once.
+        None if orphaned(watch) => Asked::Changed,
         // Nobody can ask for it: no playbook, or no target. The page stays for its time.
         None if lasted(watch, now) >= context.timing.hold.signed() => Asked::Over("held for its time".to_owned()),
         None => Asked::Same,
@@ -120,7 +128,7 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut u32, now: Time
 
 /// Evidence of now, and how the walk would end: `None` inside means that it would act.
 async fn fresh_answer(context: &Context, accepted: &Accepted) -> Option<(Evidence, Option<Ending>)> {
-    let playbook = context.playbook(accepted.playbook.as_ref()?)?;
+    let playbook = context.playbook_today(accepted)?;
     let target = accepted.target.as_ref()?;
     let siblings = context.playbooks();
     let question = Question { accepted, target, playbook: &playbook, siblings: siblings.as_slice() };
@@ -167,8 +175,7 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
 
 /// How long a cure is on trial; nothing else is.
 fn recurrence(context: &Context, watch: &Watch) -> SignedDuration {
-    let playbook = watch.accepted.playbook.as_ref().filter(|_| watch.outcome == Outcome::Recovered);
-    let playbook = playbook.and_then(|name| context.playbook(name));
+    let playbook = context.playbook_today(&watch.accepted).filter(|_| watch.outcome == Outcome::Recovered);
     playbook.map_or(SignedDuration::ZERO, |playbook| playbook.guards.breaker.recurrence.signed())
 }
 
@@ -185,16 +192,29 @@ fn says_nothing(answer: &Ending) -> bool {
 
 /// Shadow has said what it would do, and the playbook is still in shadow.
 fn said_in_shadow(context: &Context, watch: &Watch) -> bool {
-    let playbook = watch.accepted.playbook.as_ref().and_then(|name| context.playbook(name));
+    let playbook = context.playbook_today(&watch.accepted);
     watch.outcome == Outcome::Shadow && playbook.is_none_or(|playbook| playbook.mode == Mode::Shadow)
 }
 
-/// The rule fires for a replica that was just cured and that its own recovery query calls well.
+/// How long nobody may be able to say how a cure does.
+fn patience(context: &Context) -> SignedDuration {
+    context.timing.ask_again.signed() * i32::try_from(BLIND_FOR).unwrap_or(i32::MAX)
+}
+
+/// It had a playbook and a target, something is the matter, and no playbook is for it any more.
+fn orphaned(watch: &Watch) -> bool {
+    let had = watch.accepted.playbook.is_some() && watch.accepted.target.is_some();
+    had && !watch.outcome.is_settled() && watch.reason != Reason::NoPlaybook
+}
+
+/// The rule fires for a replica that was just cured and that its own recovery query calls well. What was said of it since
+/// the cure, such as that Prometheus did not answer, takes nothing away from that.
 async fn lags(context: &Context, watch: &Watch, accepted: &Accepted, evidence: &Evidence, now: Timestamp) -> bool {
-    let playbook = accepted.playbook.as_ref().and_then(|name| context.playbook(name));
-    let (Some(playbook), Some(target)) = (playbook, &accepted.target) else { return false };
+    let (Some(playbook), Some(target)) = (context.playbook_today(accepted), &accepted.target) else { return false };
     let firing = matches!(evidence.reading, Reading::Firing { .. });
-    watch.outcome == Outcome::Recovered && firing && below_now(context, &playbook, target, &accepted.alert.labels, now).await
+    let cured = watch.outcome == Outcome::Recovered
+        || context.journal.read(|state| !breaker::recurred(&state.books.live, &playbook, target, now).is_empty());
+    cured && firing && below_now(context, &playbook, target, &accepted.alert.labels, now).await
 }
 
 /// The container was restarted, and nothing has proven yet that it helped.
@@ -207,13 +227,10 @@ fn remedied(watch: &Watch) -> bool {
 /// does. And that nobody can say is no news beside that nobody could say whether it helped.
 async fn proven(context: &Context, watch: &Watch, answer: &Ending, now: Timestamp) -> bool {
     match answer.outcome {
-        Outcome::ConditionCleared => {
-            let playbook = watch.accepted.playbook.as_ref().and_then(|name| context.playbook(name));
-            match (playbook, &watch.accepted.target) {
-                (Some(playbook), Some(target)) => below_now(context, &playbook, target, &watch.accepted.alert.labels, now).await,
-                _ => true,
-            }
-        }
+        Outcome::ConditionCleared => match (context.playbook_today(&watch.accepted), &watch.accepted.target) {
+            (Some(playbook), Some(target)) => below_now(context, &playbook, target, &watch.accepted.alert.labels, now).await,
+            _ => true,
+        },
         outcome => outcome != Outcome::UnknownCondition,
     }
 }

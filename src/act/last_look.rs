@@ -63,10 +63,11 @@ fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
     }
     let target = &permit.plan().target;
     let record = permit.record();
-    let (name, pause, behind) = context.journal.read(|state| {
-        let name = state.open.get(&record).and_then(|r| r.accepted.playbook.clone());
-        let pause = name.as_ref().and_then(|name| state.books.pauses.iter().find(|p| p.covers(name, target, now)).cloned());
-        (name, pause, state.books.last_at.duration_since(now))
+    let (accepted, pause, behind) = context.journal.read(|state| {
+        let accepted = state.open.get(&record).map(|record| record.accepted.clone());
+        let name = accepted.as_ref().and_then(|accepted| accepted.playbook.as_ref());
+        let pause = name.and_then(|name| state.books.pauses.iter().find(|p| p.covers(name, target, now)).cloned());
+        (accepted, pause, state.books.last_at.duration_since(now))
     });
     // By a clock that went back no permit expires, and no sample is older than the action.
     if behind > CLOCK_TOLERANCE && !off(Mutant::LastLookClock) {
@@ -77,9 +78,10 @@ fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
     if let Some(pause) = pause.filter(|_| !off(Mutant::LastLookPause)) {
         return Err(Ending::interrupted(Reason::Paused, words::paused(&pause)));
     }
-    let live = name.and_then(|name| context.playbook(&name)).is_some_and(|playbook| playbook.mode == Mode::Live);
+    let playbook = accepted.and_then(|accepted| context.own_playbook(&accepted));
+    let live = playbook.is_some_and(|playbook| playbook.mode == Mode::Live);
     if !live && !off(Mutant::LastLookMode) {
-        return Err(Ending::interrupted(Reason::ModeChanged, "the playbook is no longer live"));
+        return Err(Ending::interrupted(Reason::ModeChanged, "the playbook is no longer live, or no longer for this alert"));
     }
     Ok(())
 }

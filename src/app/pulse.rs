@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use crate::api::desk::Desk;
+use crate::audit::JournalError;
 use crate::edge::{causes, systemd, textfile};
 use crate::heartbeat::{Heart, Stopped};
 use crate::metrics::Telemetry;
@@ -66,6 +67,9 @@ impl Pulse {
                 }
                 Err(stopped) => {
                     let why = causes(&stopped);
+                    if answered(&stopped) {
+                        systemd::alive();
+                    }
                     systemd::status(&format!("no heartbeat: {why}"));
                     if said.trouble.as_ref() != Some(&why) {
                         tracing::error!(why, "the heartbeat did not get through: nothing is remediated while that is so");
@@ -171,4 +175,10 @@ fn exposition(at: Timestamp, writable: bool) -> String {
          # TYPE remediator_build_info gauge\n\
          remediator_build_info{{version=\"{version}\"}} 1\n"
     )
+}
+
+/// The pipeline did all of its part and the disk said no. Such a process still pages, puts back what is drained and answers
+/// with 503; starting it anew makes no room on the disk, and takes those away.
+fn answered(stopped: &Stopped) -> bool {
+    matches!(stopped, Stopped::Journal(JournalError::Store(_)))
 }

@@ -14,8 +14,10 @@ const QUIET: [&str; 1] = ["bollard=warn"];
 /// Starts logging. `RUST_LOG` wins over the configuration.
 pub fn start(log: &Log) {
     let level = log.level.clone().unwrap_or_else(|| "info".to_owned());
-    let filter =
-        EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(level)).unwrap_or_else(|_| EnvFilter::new("info"));
+    #[allow(clippy::disallowed_methods, reason = "RUST_LOG is the convention of every program that logs with tracing")]
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|asked| !asked.is_empty()).map(|asked| unquieted(&asked));
+    let asked = asked.and_then(|asked| EnvFilter::try_new(asked).ok());
+    let filter = asked.or_else(|| EnvFilter::try_new(unquieted(&level)).ok()).unwrap_or_else(|| EnvFilter::new("info"));
     // What the Engine answers goes through bollard's own debug lines, environments of containers included. No level that
     // anybody asks for may bring those into a log.
     let filter = QUIET.iter().filter_map(|directive| directive.parse().ok()).fold(filter, EnvFilter::add_directive);
@@ -36,6 +38,12 @@ pub fn start(log: &Log) {
     if let Err(error) = started {
         eprintln!("remediator: logging could not be started: {error}");
     }
+}
+
+/// Without what is said of the quiet ones: a directive for one of their modules would win over ours for the whole.
+fn unquieted(directives: &str) -> String {
+    let loud = |directive: &&str| !QUIET.iter().any(|quiet| directive.contains(quiet.trim_end_matches("=warn")));
+    directives.split(',').filter(loud).collect::<Vec<_>>().join(",")
 }
 
 /// systemd names the journal's stream as `device:inode` (systemd.exec(5)); a child whose standard error leads elsewhere inherits

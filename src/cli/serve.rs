@@ -50,7 +50,12 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
                 tracing::info!("SIGHUP: opening audit.jsonl anew and reading the configuration again");
                 systemd::reloading();
                 app.reopen();
-                app.reload(&args.config).await;
+                // Reading changes nothing, so it may be broken off: a file system that hangs must not keep it from stopping.
+                tokio::select! {
+                    _ = app.reload(&args.config) => {}
+                    _ = terminate.recv() => break tracing::info!("SIGTERM: stopping at a safe point"),
+                    _ = interrupt.recv() => break tracing::info!("SIGINT: stopping at a safe point"),
+                }
                 systemd::ready("audit.jsonl was opened anew, and the configuration read again");
             }
         }

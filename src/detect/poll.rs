@@ -105,6 +105,8 @@ async fn keep_polling(polls: Polls, name: PlaybookName) {
     while polls.due(&name).await {
         // As it is written today; one that was taken away this very moment is found out by `due`.
         let Some(playbook) = context.playbook(&name).filter(|playbook| playbook.every.is_some()) else { continue };
+        // It may have become another service's meanwhile.
+        known.retain(|target| target.service == playbook.service);
         let round = async {
             if let Some(listed) = listed(context, &playbook).await {
                 known = listed;
