@@ -130,9 +130,8 @@ impl Ledger {
         let mut pages = self.pages();
         match &what {
             Noted::Fault(Fault::Prometheus(Trouble::None | Trouble::Lagging)) => pages.blind_since = None,
-            Noted::Fault(Fault::Prometheus(_)) => {
-                pages.blind_since.get_or_insert(at);
-            }
+            // One that was down scraped on; what it lacks now is lacking since now.
+            Noted::Fault(Fault::Prometheus(_)) => pages.blind_since = Some(at),
             Noted::Fault(Fault::Reload) => pages.ours.clear(),
             _ => {}
         }
@@ -185,6 +184,8 @@ impl Ledger {
             .flat_map(|wanted| state.prometheus.listed(wanted))
             .map(|(_, instance)| instance)
             .collect();
+        // A reload and whoever ends a maintenance undo a drain without our doing.
+        let ours = |other: &&crate::sim::shop::Replica| other.drained_since.is_some() && pages.ours.contains(&other.server);
         let others = || family().filter(|other| other.server != *path);
         let context = self.context();
         let silence = |(matchers, _): &(Vec<crate::alert::Matcher>, _)| {
@@ -201,11 +202,9 @@ impl Ledger {
             opted_in: replica.opted_in,
             share: replica.fds(state.now) / crate::sim::shop::MAX_FDS,
             ours: pages.ours.contains(path),
-            also_drained: others().filter(|other| pages.ours.contains(&other.server)).count(),
+            also_drained: others().filter(|other| ours(other)).count(),
             others_serving: others().filter(|other| crate::sim::haproxy::server(other, state.now).serving()).count(),
-            sick: 1 + others()
-                .filter(|other| listed.contains(other.instance.as_str()) || pages.ours.contains(&other.server))
-                .count(),
+            sick: 1 + others().filter(|other| listed.contains(other.instance.as_str()) || ours(other)).count(),
             all: family().count(),
             blind_for: pages.blind_since.map_or(SignedDuration::ZERO, |since| state.now.duration_since(since)),
             engine_down: state.engine.down,
