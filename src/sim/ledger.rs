@@ -71,6 +71,8 @@ pub struct Act {
     pub opted_in: bool,
     /// Open descriptors as a share of the limit.
     pub share: f64,
+    /// Answers nothing.
+    pub mute: bool,
     /// The server is drained in our name.
     pub ours: bool,
     /// Other servers of the service that are drained in our name.
@@ -184,8 +186,10 @@ impl Ledger {
             .flat_map(|wanted| state.prometheus.listed(wanted))
             .map(|(_, instance)| instance)
             .collect();
-        // A reload and whoever ends a maintenance undo a drain without our doing.
-        let ours = |other: &&crate::sim::shop::Replica| other.drained_since.is_some() && pages.ours.contains(&other.server);
+        // A reload undoes a drain without our doing, and what somebody put in maintenance is theirs.
+        let ours = |other: &&crate::sim::shop::Replica| {
+            other.drained_since.is_some() && !other.maintenance && pages.ours.contains(&other.server)
+        };
         let others = || family().filter(|other| other.server != *path);
         let context = self.context();
         let silence = |(matchers, _): &(Vec<crate::alert::Matcher>, _)| {
@@ -201,6 +205,7 @@ impl Ledger {
             started_at: replica.started_at,
             opted_in: replica.opted_in,
             share: replica.fds(state.now) / crate::sim::shop::MAX_FDS,
+            mute: !replica.answers(state.now),
             ours: pages.ours.contains(path),
             also_drained: others().filter(|other| ours(other)).count(),
             others_serving: others().filter(|other| crate::sim::haproxy::server(other, state.now).serving()).count(),

@@ -65,7 +65,7 @@ impl<'a> Walk<'a> {
         self.must(Invariant::I1, at, act.instance == plan.target.instance, || {
             format!("{id} is about {}, and {} is touched", plan.target, act.instance)
         });
-        self.must(Invariant::I1, at, act.share > 0.5, || {
+        self.must(Invariant::I1, at, act.share > 0.5 || act.mute, || {
             format!("{} has {:.0}% of its descriptors open", act.server, act.share * 100.0)
         });
         let paused = self.fold.books.pauses.iter().any(|pause| pause.covers(&intent.playbook, &plan.target, now));
