@@ -114,7 +114,7 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut Option<Timesta
         }
         let firing = matches!(evidence.reading, Reading::Firing { .. });
         let acts = answer.is_none() && !(said_in_shadow(context, watch) && member.playbook == watch.accepted.playbook);
-        let again = watch.outcome.is_settled() && firing && !answer.as_ref().is_some_and(only_waits);
+        let again = watch.outcome.is_settled() && firing && !answer.as_ref().is_some_and(|answer| waits_quietly(watch, answer));
         // That another alert of the episode is refused for another reason is no news: the two would take turns for ever.
         if acts || again {
             return (Asked::Changed, member);
@@ -150,7 +150,7 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
     if watch.outcome.is_settled() {
         let trial = recurrence(context, watch).max(context.timing.hold.signed());
         return match answer {
-            _ if firing && !answer.is_some_and(only_waits) => Asked::Changed,
+            _ if firing && !answer.is_some_and(|answer| waits_quietly(watch, answer)) => Asked::Changed,
             _ if gone(evidence) && lasted(watch, now) >= trial => Asked::Over("quiet for its time".to_owned()),
             // It was delivered again, and nobody can say whether it is true: that is no longer settled.
             Some(answer) if watch.joined_at.is_some() && blind(answer, evidence) => Asked::Changed,
@@ -259,6 +259,12 @@ fn gone(evidence: &Evidence) -> bool {
 /// Nobody can say, and a moment will not settle it.
 fn blind(answer: &Ending, evidence: &Evidence) -> bool {
     answer.outcome == Outcome::UnknownCondition && !crate::pipeline::unclear(&evidence.reading)
+}
+
+/// After a cure, a refusal that only asks for patience is waited out without a word. An alert that had cleared by itself
+/// and is true now has not been spoken of at all: somebody has to hear of it, even if there is nothing to do but wait.
+fn waits_quietly(watch: &Watch, answer: &Ending) -> bool {
+    watch.outcome == Outcome::Recovered && only_waits(answer)
 }
 
 /// A refusal that only asks for patience is no news beside what is already said.

@@ -71,6 +71,8 @@ pub struct Act {
     pub opted_in: bool,
     /// Open descriptors as a share of the limit.
     pub share: f64,
+    /// Answers nothing.
+    pub mute: bool,
     /// The server is drained in our name.
     pub ours: bool,
     /// Other servers of the service that are drained in our name.
@@ -130,9 +132,8 @@ impl Ledger {
         let mut pages = self.pages();
         match &what {
             Noted::Fault(Fault::Prometheus(Trouble::None | Trouble::Lagging)) => pages.blind_since = None,
-            Noted::Fault(Fault::Prometheus(_)) => {
-                pages.blind_since.get_or_insert(at);
-            }
+            // One that was down scraped on; what it lacks now is lacking since now.
+            Noted::Fault(Fault::Prometheus(_)) => pages.blind_since = Some(at),
             Noted::Fault(Fault::Reload) => pages.ours.clear(),
             _ => {}
         }
@@ -185,6 +186,10 @@ impl Ledger {
             .flat_map(|wanted| state.prometheus.listed(wanted))
             .map(|(_, instance)| instance)
             .collect();
+        // A reload undoes a drain without our doing, and what somebody put in maintenance is theirs.
+        let ours = |other: &&crate::sim::shop::Replica| {
+            other.drained_since.is_some() && !other.maintenance && pages.ours.contains(&other.server)
+        };
         let others = || family().filter(|other| other.server != *path);
         let context = self.context();
         let silence = |(matchers, _): &(Vec<crate::alert::Matcher>, _)| {
@@ -200,12 +205,11 @@ impl Ledger {
             started_at: replica.started_at,
             opted_in: replica.opted_in,
             share: replica.fds(state.now) / crate::sim::shop::MAX_FDS,
+            mute: !replica.answers(state.now),
             ours: pages.ours.contains(path),
-            also_drained: others().filter(|other| pages.ours.contains(&other.server)).count(),
+            also_drained: others().filter(|other| ours(other)).count(),
             others_serving: others().filter(|other| crate::sim::haproxy::server(other, state.now).serving()).count(),
-            sick: 1 + others()
-                .filter(|other| listed.contains(other.instance.as_str()) || pages.ours.contains(&other.server))
-                .count(),
+            sick: 1 + others().filter(|other| listed.contains(other.instance.as_str()) || ours(other)).count(),
             all: family().count(),
             blind_for: pages.blind_since.map_or(SignedDuration::ZERO, |since| state.now.duration_since(since)),
             engine_down: state.engine.down,

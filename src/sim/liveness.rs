@@ -86,7 +86,8 @@ impl Liveness {
             let well = alive && !state.pager.down && !full && state.clock_ahead.is_zero();
             self.calm = if well { self.calm.or(Some(now)) } else { None };
             let mut complaints = self.silent(state, context);
-            if full && alive && !state.pager.down {
+            // By a clock that is behind, a page is over on arrival: known, and told in docs/RELIABILITY.md.
+            if full && alive && !state.pager.down && !state.clock_ahead.is_negative() {
                 complaints.extend(self.unsaid(state));
             } else {
                 self.refused = None;

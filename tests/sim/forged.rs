@@ -54,9 +54,9 @@ type Forgery = (&'static str, Invariant, fn(&What) -> bool, fn(&mut Act));
 fn of_the_world_at_the_moment_of_an_effect() {
     use Invariant::{I1, I3, I5, I8, I9};
     let forgeries: [Forgery; 18] = [
-        ("not opted in", I1, restart, |act| act.opted_in = false),
+        ("not opted in", I1, drain, |act| act.opted_in = false),
         ("another replica", I1, restart, |act| act.instance = "10.0.0.99:8080".parse().expect("an instance")),
-        ("healthy", I1, restart, |act| act.share = 0.05),
+        ("healthy", I1, restart, |act| (act.share, act.mute) = (0.05, false)),
         ("silenced for long", I1, drain, |act| act.silenced = true),
         ("too few others", I3, restart, |act| act.others_serving = 0),
         ("too many at once", I3, drain, |act| act.also_drained = 5),

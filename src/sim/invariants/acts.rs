@@ -59,11 +59,13 @@ impl<'a> Walk<'a> {
     fn may(&mut self, at: Timestamp, act: &Act, record: &Record, intent: &Intent) {
         let (id, plan, now) = (record.id, &intent.plan, act.program_now);
         self.must(Invariant::I1, at, intent.mode == Mode::Live, || format!("{id} is in shadow"));
-        self.must(Invariant::I1, at, act.opted_in, || format!("{} is not opted in", act.server));
+        // A real container's labels are its own for life; here they change in place, so that the run's beginning counts.
+        let opted_in = act.opted_in || !matches!(act.what, What::Drain(_));
+        self.must(Invariant::I1, at, opted_in, || format!("{} is not opted in", act.server));
         self.must(Invariant::I1, at, act.instance == plan.target.instance, || {
             format!("{id} is about {}, and {} is touched", plan.target, act.instance)
         });
-        self.must(Invariant::I1, at, act.share > 0.5, || {
+        self.must(Invariant::I1, at, act.share > 0.5 || act.mute, || {
             format!("{} has {:.0}% of its descriptors open", act.server, act.share * 100.0)
         });
         let paused = self.fold.books.pauses.iter().any(|pause| pause.covers(&intent.playbook, &plan.target, now));
