@@ -25,6 +25,7 @@ use crate::act::steps::Steps;
 use crate::decide::decision::Plan;
 use crate::event::Step;
 use crate::guard::permit::{Live, Permit};
+use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending};
 
 /// The container runs again and its server takes traffic: what Verify starts from.
@@ -52,7 +53,7 @@ pub async fn carry_out(context: &Context, scribe: &mut Scribe, permit: Permit<Li
         Ok(acted_at)
     }
     .await;
-    let readmitted = match steps.scribe.began(Step::Drain) {
+    let readmitted = match steps.scribe.began(Step::Drain) && (restarted.is_ok() || !off(Mutant::ReadmitOnExit)) {
         true => steps.readmit().await,
         false => Ok(()),
     };

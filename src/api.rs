@@ -61,6 +61,7 @@ pub struct Face {
     closing: CancellationToken,
     limits: Limits,
     memory: Arc<Semaphore>,
+    orders: Arc<Semaphore>,
     streams: Arc<Semaphore>,
 }
 
@@ -82,8 +83,9 @@ impl Face {
         limits: Limits,
     ) -> Face {
         let memory = Arc::new(Semaphore::new(body::memory(limits.body.max(body::MAX_ORDER))));
+        let orders = Arc::new(Semaphore::new(body::memory_for_orders()));
         let streams = Arc::new(Semaphore::new(stream::MAX_STREAMS));
-        Face { desk, gate, telemetry, closing, limits, memory, streams }
+        Face { desk, gate, telemetry, closing, limits, memory, orders, streams }
     }
 
     /// Every route, bounded and measured.

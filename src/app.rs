@@ -6,6 +6,7 @@
 
 mod board;
 pub mod desk;
+mod pulse;
 pub mod reload;
 mod retention;
 
@@ -19,15 +20,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::act::recover::{self, reconcile};
+use crate::act::steps::safe_point_within;
+use crate::api::desk::Desk;
 use crate::api::{self, Face};
 use crate::app::desk::FrontDesk;
+use crate::app::pulse::Pulse;
 use crate::app::reload::Reloads;
 use crate::audit::export::Follower;
 use crate::audit::journal::Journal;
+use crate::audit::patrol::keep_patrolling;
 use crate::config::settings::Retention;
 use crate::config::{Config, Settings};
 use crate::detect::caller::Gate;
 use crate::detect::poll;
+use crate::detect::watchdog::Watchdog;
 use crate::edge::alertmanager::Alertmanager;
 use crate::edge::clock::SystemClock;
 use crate::edge::docker::Docker;
@@ -38,6 +44,7 @@ use crate::edge::tls::Tls;
 use crate::episodes::Episodes;
 use crate::event::{Draft, Event, Pause, PauseScope};
 use crate::guard::rails::Limits;
+use crate::heartbeat::Heart;
 use crate::metrics::Telemetry;
 use crate::page::{self, keep_paging};
 use crate::pipeline::{Context, Timing};
@@ -46,6 +53,8 @@ use crate::world::World;
 
 /// How often the balancer is compared with the journal, and the doors are tried.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+/// For each of the things that are done last when stopping: readmitting, paging, the file, the journal.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long answers that are under way may take when stopping.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -56,6 +65,8 @@ pub struct App {
     episodes: Episodes,
     server: serve::Server,
     rest: TaskTracker,
+    /// Time-outs of questions to the Engine and to the balancer.
+    asked: (Duration, Duration),
     /// Cancelled last: what the stop breaks off is paged for, too.
     paging: CancellationToken,
     follower: Follower,
@@ -96,6 +107,7 @@ impl App {
     /// # Errors
     /// The state directory is taken or broken, or the address is.
     pub async fn start(config: Config, world: World) -> anyhow::Result<App> {
+        let heart = Heart::new()?;
         let Config { settings, playbooks, .. } = config;
         let journal = Journal::open(&settings.state_dir)?;
         let context = Context {
@@ -105,10 +117,11 @@ impl App {
             limits: Limits { fleet: settings.limits.fleet, group: settings.limits.group },
             timing: Timing { ask_again: settings.pages.ask_again, hold: settings.pages.hold, page_every: settings.pages.every },
             host: crate::edge::host::name(),
+            watchdog: Arc::new(Watchdog::new(settings.watchdog.alertname.clone(), settings.watchdog.within)),
             shutdown: CancellationToken::new(),
         };
         let external_url = settings.external_url.clone();
-        match App::run(context.clone(), settings).await {
+        match App::run(context.clone(), heart, settings).await {
             Ok(app) => Ok(app),
             Err(error) => {
                 // An earlier process may have left a server drained, and nobody else will readmit it.
@@ -120,7 +133,7 @@ impl App {
         }
     }
 
-    async fn run(context: Context, settings: Settings) -> anyhow::Result<App> {
+    async fn run(context: Context, heart: Heart, settings: Settings) -> anyhow::Result<App> {
         started(&context, settings.start_paused).await?;
         let telemetry = Arc::new(Telemetry::new(env!("CARGO_PKG_VERSION")));
         for playbook in context.playbooks().iter() {
@@ -144,20 +157,28 @@ impl App {
         let polls = poll::start(&context, &episodes, &rest);
 
         let desk = FrontDesk { context: context.clone(), episodes: episodes.clone(), doors, probed: Mutex::default() };
+        let desk: Arc<dyn Desk> = Arc::new(desk);
         let tokens = &settings.tokens;
         let gate = Arc::new(Gate::new(&tokens.receiver, &tokens.reader, &tokens.operator)?);
         guarded(&gate, bound.addr())?;
         let tls = settings.tls.as_ref().map(|tls| Arc::new(Tls::new(tls.identity.clone())));
         let closing = CancellationToken::new();
         let limits = api::Limits { body: settings.limits.body, alerts: settings.limits.alerts, ..api::Limits::default() };
-        let face = Face::new(Arc::new(desk), Arc::clone(&gate), Arc::clone(&telemetry), closing.clone(), limits);
+        let face = Face::new(Arc::clone(&desk), Arc::clone(&gate), Arc::clone(&telemetry), closing.clone(), limits);
         let bound = bound.over(tls.clone());
         let server = bound.serve(face.router(), serve::Limits::default(), Arc::clone(&telemetry), closing);
         let (addr, how) = (server.addr(), listens(&settings));
         tracing::info!(%addr, how, state_dir = %settings.state_dir.display(), "listening");
         telemetry.config_taken(context.world.clock.now());
+        // Last: the first beat says that all of this is there.
+        let (journal, clock, shutdown) = (context.journal.clone(), Arc::clone(&context.world.clock), context.shutdown.clone());
+        rest.spawn(keep_patrolling(journal, clock, Arc::clone(&telemetry), shutdown));
+        let (every, textfile) = (settings.heartbeat.every.get(), settings.heartbeat.textfile.clone());
+        let pulse = Pulse { context: context.clone(), heart, every, textfile, telemetry: Arc::clone(&telemetry), desk };
+        rest.spawn(pulse.keep_beating());
+        let asked = (settings.docker.timeout.get(), settings.haproxy.timeout.get());
         let reloads = Reloads { in_force: Mutex::new(settings), gate, tls, telemetry, polls };
-        Ok(App { addr, context, episodes, server, rest, paging, follower, reloads })
+        Ok(App { addr, context, episodes, server, rest, asked, paging, follower, reloads })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -169,20 +190,46 @@ impl App {
         self.follower.reopen();
     }
 
-    /// Stops listening, lets every run come to a safe point (no server is left drained), and flushes the journal.
+    /// How long [`App::stop`] takes at most, by the playbooks of now and the runs that are under way.
+    pub fn stop_within(&self) -> Duration {
+        CLOSE_WITHIN.max(self.safe_point_within()) + LAST_WORDS * 4
+    }
+
+    fn safe_point_within(&self) -> Duration {
+        let playbooks = self.context.playbooks();
+        let written = playbooks.iter().map(|playbook| playbook.restart_grace_seconds);
+        let begun = self.context.journal.read(|state| {
+            let intents = state.open.values().filter_map(|record| record.intent.as_ref());
+            intents.map(|intent| intent.plan.grace_seconds).max()
+        });
+        let (engine, balancer) = self.asked;
+        safe_point_within(written.chain(begun).max().unwrap_or(0), engine, balancer)
+    }
+
+    /// Stops listening, lets every run come to a safe point (no server is left drained), and flushes the journal. Takes no
+    /// longer than [`App::stop_within`]: whatever hangs is left behind then, and the next start takes it up.
     pub async fn stop(self) {
+        let within = self.safe_point_within();
         // First of all, so that no drain and no restart begins any more.
         self.context.shutdown.cancel();
-        let (stopped, ()) = tokio::join!(self.server.stop(CLOSE_WITHIN), self.episodes.stopped());
+        let runs = tokio::time::timeout(within, self.episodes.stopped());
+        let (stopped, runs) = tokio::join!(self.server.stop(CLOSE_WITHIN), runs);
         if stopped.cut > 0 {
             tracing::warn!(connections = stopped.cut, "answers that took too long were cut off");
         }
+        if runs.is_err() {
+            tracing::error!(?within, "a run did not come to a safe point; what is drained in our name is readmitted without it");
+            bounded("readmitting", recover::release(&self.context)).await;
+        }
         self.paging.cancel();
         self.rest.close();
-        self.rest.wait().await;
-        reconcile(&self.context).await;
-        self.follower.stop().await;
-        self.context.journal.close().await;
+        bounded("the last page", self.rest.wait()).await;
+        let flush = async {
+            reconcile(&self.context).await;
+            self.follower.stop().await;
+        };
+        bounded("audit.jsonl", flush).await;
+        bounded("the journal", self.context.journal.close()).await;
         tracing::info!("stopped");
     }
 }
@@ -196,7 +243,7 @@ fn guarded(gate: &Gate, addr: SocketAddr) -> anyhow::Result<()> {
     anyhow::ensure!(addr.ip().is_loopback(), "no tokens are configured, so {addr} is not listened on; only loopback would be");
     tracing::warn!(
         %addr,
-        "no tokens are configured: every user of this machine may deliver alerts, read the audit and give orders;          for this reason only loopback is listened on"
+        "no tokens are configured: every user of this machine may deliver alerts, read the audit and give orders; for this reason only loopback is listened on"
     );
     Ok(())
 }
@@ -206,6 +253,13 @@ fn listens(settings: &Settings) -> &'static str {
         None => "plain HTTP",
         Some(tls) if tls.mutual => "TLS, with client certificates",
         Some(_) => "TLS",
+    }
+}
+
+/// What is not done by then is not waited for.
+async fn bounded(what: &str, last: impl Future<Output = ()>) {
+    if tokio::time::timeout(LAST_WORDS, last).await.is_err() {
+        tracing::error!(what, "not done in {} s; stopping all the same", LAST_WORDS.as_secs());
     }
 }
 

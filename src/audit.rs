@@ -14,8 +14,10 @@ mod commit;
 pub mod export;
 pub mod journal;
 mod lock;
+pub mod patrol;
 mod projection;
 pub mod prune;
+mod pulse;
 pub mod query;
 pub mod state;
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod probe;
 pub mod remote;
 pub mod schema;
 pub mod serve;
+pub mod sim;
 pub mod status;
 mod terminal;
 pub mod toil;
@@ -67,6 +68,8 @@ pub enum Command {
     Schema(schema::SchemaArgs),
     /// What a page costs by hand, what the audit log says about the rest, and when it pays
     Toil(toil::ToilArgs),
+    /// Run the program on a simulated world in which everything goes wrong, by seeds
+    Sim(sim::SimArgs),
 }
 
 /// How a command ended.
@@ -112,6 +115,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Man(args) => papers::man(Cli::command(), &args),
         Command::Schema(args) => schema::schema(&args),
         Command::Toil(args) => toil::toil(&args),
+        Command::Sim(args) => tokio::task::block_in_place(|| sim::sim(&args)),
     };
     ended
         .unwrap_or_else(|error| {

@@ -106,6 +106,11 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
                             place: Some(origin.name),
                         });
                     }
+                    if let Some(settings) = &settings {
+                        let (error, warning) = settings::liveness::reserved(&settings.watchdog, &playbook, &origin);
+                        errors.extend(error);
+                        warnings.extend(warning);
+                    }
                     playbooks.push(playbook);
                     origins.push(origin);
                 }

@@ -17,6 +17,8 @@ pub mod redact;
 pub mod serve;
 pub mod socket;
 pub mod sqlite;
+pub mod systemd;
+pub mod textfile;
 pub mod tls;
 
 /// An address in the configuration that cannot be one.

@@ -160,17 +160,18 @@ impl Episodes {
     }
 
     async fn attend(self, key: EpisodeKey, task: Arc<Task>) {
-        let mut blind = 0;
+        let mut blind = None;
         while !self.context.shutdown.is_cancelled() {
             match self.work(&key) {
                 Work::Walk(record) => {
                     self.walk(*record).await;
-                    blind = 0;
+                    blind = None;
                 }
                 Work::Watch(watch) => {
                     let wait = self.patience(&watch);
                     task.looks_at(self.context.world.clock.now().checked_add(wait).ok());
                     tokio::select! {
+                        biased;
                         () = task.poke.notified() => {}
                         () = self.context.world.clock.sleep(wait) => {}
                         () = self.context.shutdown.cancelled() => break,
@@ -179,7 +180,12 @@ impl Episodes {
                     let _turn = self.turns.acquire().await;
                     // What it is about may have changed while we waited.
                     if let Work::Watch(watch) = self.work(&key) {
-                        ask_again(&self.context, &watch, &mut blind).await;
+                        // Asking changes nothing outside; what it has queued for the journal is written all the same.
+                        tokio::select! {
+                            biased;
+                            _ = ask_again(&self.context, &watch, &mut blind) => {}
+                            () = self.context.shutdown.cancelled() => break,
+                        }
                     }
                 }
                 Work::Nothing if self.leave(&key) => break,
@@ -197,6 +203,7 @@ impl Episodes {
         if self.context.journal.read(|state| state.open.contains_key(&id)) {
             // Left for the next process, or the journal refuses its end. Never walk it again at once.
             tokio::select! {
+                biased;
                 () = self.context.world.clock.sleep(self.context.timing.ask_again.get()) => {}
                 () = self.context.shutdown.cancelled() => {}
             }

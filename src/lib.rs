@@ -19,7 +19,9 @@ pub mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod guard;
+pub mod heartbeat;
 pub mod metrics;
+pub mod mutant;
 pub mod page;
 pub mod period;
 pub mod pipeline;

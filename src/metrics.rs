@@ -36,6 +36,7 @@ const NONE: &str = "none";
 type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 type Counters<const N: usize> = Family<Labels<N>, Counter>;
 type Levels<const N: usize> = Family<Labels<N>, Gauge>;
+type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
 type Times<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
 /// All of our metrics. Recording never waits and never fails.
@@ -59,7 +60,14 @@ pub struct Telemetry {
     drained: Gauge,
     watches: Gauge,
     open: Gauge,
-    decided: Gauge<f64, std::sync::atomic::AtomicU64>,
+    decided: Seconds,
+    heartbeat: Seconds,
+    watchdog: Seconds,
+    watchdog_within: Seconds,
+    overdue: Seconds,
+    store_writable: Gauge,
+    chain_ok: Gauge,
+    chain_checked: Seconds,
     head_seq: Gauge,
     head: Levels<1>,
     anchor_seq: Gauge,
@@ -124,7 +132,34 @@ impl Telemetry {
             drained: gauge(&mut registry, "drained_servers", "Servers that we drained and have not readmitted"),
             watches: gauge(&mut registry, "watches", "Episodes without a permit that are asked again while their alert fires"),
             open: gauge(&mut registry, "open_records", "Audit records without an outcome yet"),
-            decided: Gauge::default(),
+            decided: seconds(
+                &mut registry,
+                "last_decision_timestamp",
+                "When the pipeline last decided anything, as seconds since 1970; 0 before the first time",
+            ),
+            heartbeat: seconds(
+                &mut registry,
+                "heartbeat_timestamp",
+                "When a synthetic alert last walked from Detect to Guard and into a commit; 0 before the first time",
+            ),
+            watchdog: seconds(
+                &mut registry,
+                "watchdog_timestamp",
+                "When the always-firing alert of the dead-man's switch was last delivered; 0 before the first time",
+            ),
+            watchdog_within: seconds(
+                &mut registry,
+                "watchdog_within",
+                "How long the absence of that alert is no news; 0 when nobody listens for it",
+            ),
+            overdue: seconds(&mut registry, "overdue", "By how much the most overdue open record is late; 0 when none is"),
+            store_writable: gauge(&mut registry, "store_writable", "1 when the journal's last commit went well, else 0"),
+            chain_ok: gauge(&mut registry, "audit_chain_ok", "0 once the audit chain was found broken, else 1"),
+            chain_checked: seconds(
+                &mut registry,
+                "audit_chain_checked_timestamp",
+                "When the audit chain was last found whole up to its head; 0 before the first time",
+            ),
             head_seq: gauge(&mut registry, "journal_head_seq", "Sequence number of the journal's newest entry"),
             head: family(
                 &mut registry,
@@ -150,17 +185,16 @@ impl Telemetry {
     }
 
     fn with_known_series(mut self, version: &str) -> Self {
-        let help = "When the pipeline last decided anything, as seconds since 1970; 0 before the first time";
-        self.registry.register_with_unit("last_decision_timestamp", help, Unit::Seconds, self.decided.clone());
         let help = "When the configuration in force was read, as seconds since 1970";
         let name = "config_last_reload_success_timestamp";
         self.registry.register_with_unit(name, help, Unit::Seconds, self.reloaded_at.clone());
         let help = "Room that the journal takes on the disk: the database and its WAL";
         self.registry.register_with_unit("journal_size", help, Unit::Bytes, self.size.clone());
+        self.chain_ok.set(1);
         let build: Levels<1> = family(&mut self.registry, "build_info", "Always 1; the version of this program");
         build.get_or_create(&[("version", Cow::Owned(version.to_owned()))]).set(1);
         for status in [AlertStatus::Firing, AlertStatus::Resolved] {
-            for result in ["accepted", "folded", "resolved", "unavailable"] {
+            for result in ["accepted", "folded", "resolved", "heard", "unavailable"] {
                 self.alerts.get_or_create(&[("status", status_word(status)), ("result", result.into())]).inc_by(0);
             }
         }
@@ -247,6 +281,19 @@ impl Telemetry {
         self.answers.get_or_create(&[("route", route)]).observe(took.as_secs_f64());
     }
 
+    /// A heartbeat was completed.
+    pub fn heartbeat(&self, at: Timestamp) {
+        self.heartbeat.set(since_1970(at));
+    }
+
+    /// The audit chain was followed to its head: whole as of then, or broken somewhere.
+    pub fn chain(&self, whole: Option<Timestamp>) {
+        self.chain_ok.set(i64::from(whole.is_some()));
+        if let Some(at) = whole {
+            self.chain_checked.set(since_1970(at));
+        }
+    }
+
     pub fn connection_rejected(&self, reason: Rejection) {
         self.rejected.get_or_create(&[("reason", reason.word().into())]).inc();
     }
@@ -259,7 +306,11 @@ impl Telemetry {
         self.watches.set(level(now.watches));
         self.open.set(level(now.open_records));
         self.head_seq.set(level(now.head_seq));
-        self.decided.set(now.last_decision.map_or(0.0, |at| at.as_duration().as_secs_f64()));
+        self.decided.set(now.last_decision.map_or(0.0, since_1970));
+        self.store_writable.set(i64::from(now.store_writable));
+        self.overdue.set(now.overdue_seconds);
+        self.watchdog.set(now.watchdog.map_or(0.0, since_1970));
+        self.watchdog_within.set(now.watchdog_within_seconds);
         self.breakers.clear();
         for (name, state) in &now.breakers {
             self.breakers.get_or_create(&[("breaker", name.clone().into())]).set(*state as i64);
@@ -339,6 +390,17 @@ fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
     let gauge = Gauge::default();
     registry.register(name, help, gauge.clone());
     gauge
+}
+
+/// The registry adds the unit to the name.
+fn seconds(registry: &mut Registry, name: &str, help: &str) -> Seconds {
+    let gauge = Seconds::default();
+    registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+    gauge
+}
+
+fn since_1970(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
 }
 
 /// The registry adds the unit to the name: `..._duration_seconds`.

@@ -18,6 +18,7 @@ use crate::edge::redact::plain_line;
 use crate::event::Record;
 use crate::guard::ledger::Watch;
 use crate::metrics::Telemetry;
+use crate::mutant::{Mutant, off};
 use crate::pipeline::Context;
 use crate::reason::Reason;
 use crate::words;
@@ -49,7 +50,9 @@ pub async fn keep_paging(context: Context, external_url: String, telemetry: Arc<
             telemetry.page(taken);
         }
         let wait = if taken { context.timing.page_every.get() } else { RETRY.min(context.timing.page_every.get()) };
+        // In this order, so that the same run is the same twice.
         tokio::select! {
+            biased;
             () = context.world.clock.sleep(wait) => {}
             changed = journal.changed() => {
                 if changed.is_err() {
@@ -73,6 +76,9 @@ pub async fn send_once(context: &Context, external_url: &str) {
 
 /// Sends every page that is up and ends those that no longer are. False when no Alertmanager took them.
 async fn send(context: &Context, external_url: &str, up: &mut Up) -> bool {
+    if off(Mutant::Pages) {
+        return true;
+    }
     let now = context.world.clock.now();
     let ends_at = now.saturating_add(context.timing.page_every.times(3).signed()).unwrap_or(Timestamp::MAX);
     let mut wanted = Up::new();
@@ -87,7 +93,7 @@ async fn send(context: &Context, external_url: &str, up: &mut Up) -> bool {
         };
         wanted.insert(page.labels.clone(), page);
     }
-    if let Some(why) = context.journal.trouble() {
+    if let Some(why) = context.journal.trouble().filter(|_| !off(Mutant::StorePage)) {
         let page = store_trouble(&context.host, &why, now, ends_at);
         wanted.insert(page.labels.clone(), page);
     }

@@ -15,7 +15,9 @@ use crate::decide::decision::{Decision, Explained, Finding, Plan, decide};
 use crate::decide::evidence::{Evidence, Reading};
 use crate::decide::playbook::Playbook;
 use crate::detect::confirm::{Question, confirm};
-use crate::event::{Draft, Event, Phase, Record, Step};
+use crate::detect::target_of;
+use crate::detect::watchdog::Watchdog;
+use crate::event::{Accepted, Draft, Event, Phase, Record, Step};
 use crate::guard::coordinate::{Admission, admit};
 use crate::guard::permit::{Granted, Live, Permit};
 use crate::guard::rails::{Limits, Request};
@@ -40,6 +42,8 @@ pub struct Context {
     pub timing: Timing,
     /// This host's name, for the audit.
     pub host: String,
+    /// The dead-man's switch that deliveries are listened to for.
+    pub watchdog: Arc<Watchdog>,
     /// Cancelled when the program is to stop at the next safe point.
     pub shutdown: CancellationToken,
 }
@@ -110,7 +114,10 @@ fn claim(context: &Context, record: &Record) -> Result<Playbook, Ending> {
         let detail = format!("the alert has no usable value in the label that playbook {name} names a replica by");
         return Err(Ending::unmatched(Reason::TargetUnnamed, detail));
     }
-    context.playbook(name).ok_or_else(|| Ending::unmatched(Reason::NoPlaybook, format!("playbook {name} is gone")))
+    context.own_playbook(&record.accepted).ok_or_else(|| {
+        let detail = format!("playbook {name} is gone, or is no longer for this alert");
+        Ending::unmatched(Reason::NoPlaybook, detail)
+    })
 }
 
 /// Is it true, right now, here?
@@ -147,7 +154,12 @@ async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<
     };
     let siblings = context.playbooks();
     let question = Question { accepted: &record.accepted, target, playbook, siblings: siblings.as_slice() };
-    Ok(confirm(&context.world, question, context.world.clock.now()).await)
+    // Nothing is changed by asking, so that a Prometheus that takes its time does not hold up the stop.
+    tokio::select! {
+        biased;
+        evidence = confirm(&context.world, question, context.world.clock.now()) => Ok(evidence),
+        () = context.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "stopped while confirming")),
+    }
 }
 
 /// The signals disagree in a way that a moment may settle.
@@ -216,6 +228,7 @@ async fn guarded(
 async fn judged(context: &Context, scribe: &mut Scribe, record: &Record, acted: &Acted) -> Result<Judgement, Ending> {
     let verdict = verify(context, &record.accepted.alert.labels, acted);
     let judgement = tokio::select! {
+        biased;
         judgement = verdict => judgement,
         () = context.shutdown.cancelled() => return Err(Ending::interrupted(Reason::ShuttingDown, "stopped while verifying")),
     };
@@ -232,9 +245,31 @@ impl Context {
         self.playbooks().iter().find(|playbook| playbook.name == *name).cloned()
     }
 
+    /// The playbook that took an alert in, if it still is for this target and still claims the alert: a name alone is no
+    /// leave, because a reload may have narrowed what stands behind it.
+    pub fn own_playbook(&self, accepted: &Accepted) -> Option<Playbook> {
+        let (name, target) = (accepted.playbook.as_ref()?, accepted.target.as_ref()?);
+        self.playbook(name).filter(|playbook| {
+            playbook.service == target.service && (playbook.every.is_some() || playbook.claims(&accepted.alert.labels))
+        })
+    }
+
+    /// The playbook that an alert belongs to today: its own, or else whichever claims it for the same target, such as one
+    /// that was given another name.
+    pub fn playbook_today(&self, accepted: &Accepted) -> Option<Playbook> {
+        self.own_playbook(accepted).or_else(|| {
+            let labels = &accepted.alert.labels;
+            let fits = |playbook: &&Playbook| {
+                playbook.claims(labels) && accepted.target.is_some() && target_of(playbook, labels) == accepted.target
+            };
+            self.playbooks().iter().find(fits).cloned()
+        })
+    }
+
     /// Waits, unless the program is to stop.
     async fn pause_for(&self, how_long: Duration) -> Result<(), Ending> {
         tokio::select! {
+            biased;
             () = self.world.clock.sleep(how_long) => Ok(()),
             () = self.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop")),
         }

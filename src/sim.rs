@@ -11,13 +11,23 @@
 //! A process that crashed is a [`Ports`] whose life is over: every call it still makes hangs for ever, as nothing that a
 //! dead process awaits ever comes back. What it had asked of the Engine goes on without it.
 
+pub mod alertmanager;
 pub mod bench;
 pub mod clock;
+pub mod dice;
 pub mod docker;
+pub mod fault;
 pub mod haproxy;
+pub mod invariants;
+pub mod ledger;
+pub mod liveness;
+pub mod order;
 pub mod pager;
 pub mod prometheus;
+pub mod run;
+pub mod scenario;
 pub mod shop;
+pub mod story;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,12 +71,16 @@ pub struct State {
     pub effects: Vec<Effect>,
     calls: BTreeMap<Point, u64>,
     triggers: Vec<Trigger>,
+    witness: Option<Witness>,
+    ids: u64,
     life: u64,
     doom: Option<Doom>,
 }
 
 type Doom = Arc<dyn Fn() -> bool + Send + Sync>;
 type Order = Box<dyn FnOnce(&Sim) + Send>;
+/// Sees the world at the moment of each effect.
+type Witness = Box<dyn FnMut(&State, &Effect) + Send>;
 
 /// One thing that was done to the world.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +155,8 @@ impl Sim {
             effects: Vec::new(),
             calls: BTreeMap::new(),
             triggers: Vec::new(),
+            witness: None,
+            ids: 0,
             life: 0,
             doom: None,
         };
@@ -166,6 +182,11 @@ impl Sim {
         let mut state = self.lock();
         let nth = state.calls.get(&point).copied().unwrap_or(0) + nth;
         state.triggers.push(Trigger { point, when, nth, order: Box::new(order) });
+    }
+
+    /// Has every effect seen at its moment, with the world around it. The witness must not ask the world anything.
+    pub fn witness(&self, witness: impl FnMut(&State, &Effect) + Send + 'static) {
+        self.lock().witness = Some(Box::new(witness));
     }
 
     /// Takes back every order that was not carried out yet.
@@ -228,7 +249,12 @@ impl State {
     }
 
     fn effect(&mut self, what: What) {
-        self.effects.push(Effect { at: self.now, what });
+        let effect = Effect { at: self.now, what };
+        if let Some(mut witness) = self.witness.take() {
+            witness(self, &effect);
+            self.witness = Some(witness);
+        }
+        self.effects.push(effect);
     }
 
     /// The restarts that the Engine was asked for, by container name.

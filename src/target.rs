@@ -13,6 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::mutant::{Mutant, off};
 use crate::reason::Reason;
 use crate::world::{Container, ContainerSummary, Server};
 
@@ -263,7 +264,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The containers of `service` that are opted in. A container without `remediator.enable=true` does not exist for us.
 pub fn of_service<'a>(all: &'a [ContainerSummary], service: &ServiceName) -> Vec<&'a ContainerSummary> {
     all.iter()
-        .filter(|c| label(&c.labels, LABEL_ENABLE) == Some("true"))
+        .filter(|c| label(&c.labels, LABEL_ENABLE) == Some("true") || off(Mutant::OptIn))
         .filter(|c| label(&c.labels, LABEL_SERVICE) == Some(service.as_str()))
         .collect()
 }

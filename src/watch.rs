@@ -13,16 +13,19 @@ use crate::decide::decision::decide;
 use crate::decide::evidence::{Evidence, NoReplica, Reading};
 use crate::decide::playbook::Mode;
 use crate::detect::confirm::{Question, confirm};
-use crate::detect::{healer, new_record};
+use crate::detect::healer;
 use crate::event::{Accepted, Draft, Event, Trigger};
+use crate::guard::breaker;
 use crate::guard::ledger::Watch;
 use crate::guard::rails::{Request, assess};
+use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending, plan_of};
 use crate::reason::{Outcome, Reason};
 use crate::verify::recovery::below_now;
 
-/// Looks in a row that say nothing before a cure on trial counts as unseen: a Prometheus that is restarted is back by then.
-const BLIND_AFTER: u32 = 4;
+/// For how many rounds of asking a cure on trial may be out of sight before that is told: a Prometheus that is restarted is
+/// back by then.
+const BLIND_FOR: u32 = 3;
 
 /// What asking again came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +39,11 @@ pub enum Asked {
 }
 
 /// Asks about a watched episode again, and opens a record when the answer is news. Returns true while it is watched.
-/// `blind` counts the looks in a row that said nothing; a new process begins to count anew.
-pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut u32) -> bool {
+/// `blind` is since when looks have said nothing; a new process begins anew.
+pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut Option<Timestamp>) -> bool {
+    if off(Mutant::AskAgain) {
+        return true;
+    }
     let now = context.world.clock.now();
     let (asked, about) = ask(context, watch, blind, now).await;
     let draft = match asked {
@@ -45,15 +51,16 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut u32) -> boo
         Asked::Over(detail) => Draft::global(now, Event::WatchEnded { key: watch.key.clone(), detail }),
         Asked::Changed => {
             let trigger = Trigger::AskedAgain { of: watch.record };
-            let mode = about.playbook.as_ref().and_then(|name| context.playbook(name)).map(|playbook| playbook.mode);
+            let playbook = context.playbook_today(about);
             let accepted = Accepted {
                 trigger,
-                mode: mode.unwrap_or(about.mode),
+                mode: playbook.as_ref().map_or(about.mode, |playbook| playbook.mode),
+                playbook: playbook.map(|playbook| playbook.name).or_else(|| about.playbook.clone()),
                 host: context.host.clone(),
                 healer: healer(),
                 ..about.clone()
             };
-            Draft::of(new_record(), now, Event::Accepted { accepted: Box::new(accepted) })
+            Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Box::new(accepted) })
         }
     };
     let over = matches!(draft.event, Event::WatchEnded { .. });
@@ -74,10 +81,11 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut u32) -> boo
 }
 
 /// Asks about every alert of the episode, and says which of them brings news.
-async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut u32, now: Timestamp) -> (Asked, &'a Accepted) {
+async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut Option<Timestamp>, now: Timestamp) -> (Asked, &'a Accepted) {
     let answer = fresh_answer(context, &watch.accepted).await;
     let unseen = answer.as_ref().and_then(|(_, answer)| answer.as_ref()).is_some_and(says_nothing);
-    *blind = if unseen { blind.saturating_add(1) } else { 0 };
+    *blind = if unseen { blind.or(Some(now)) } else { None };
+    let unseen_for = blind.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
     let mut asked = match answer {
         Some((_, Some(answer))) if remedied(watch) && !proven(context, watch, &answer, now).await => Asked::Same,
         // A rule that lags behind fires on although the replica is well: its cure is not to be repeated.
@@ -85,8 +93,12 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut u32, now: Time
         // Nothing else is news while it stands drained in our name; the reconciler goes on trying.
         Some(_) if left_drained(context, watch) => Asked::Same,
         // Act or page, never silently: a cure that nobody can see hold is not yet one.
-        Some(_) if on_trial(context, watch, now) && *blind >= BLIND_AFTER => Asked::Changed,
+        Some(_) if on_trial(context, watch, now) && blind.is_some() && unseen_for >= patience(context) => Asked::Changed,
         Some((evidence, answer)) => compare(context, watch, &evidence, answer.as_ref(), now),
+        // What stands drained in our name is told until it does not, whatever became of the playbook.
+        None if left_drained(context, watch) => Asked::Same,
+        // Its playbook was taken away while something was the matter: that nobody looks after it any more is news, once.
+        None if orphaned(watch) => Asked::Changed,
         // Nobody can ask for it: no playbook, or no target. The page stays for its time.
         None if lasted(watch, now) >= context.timing.hold.signed() => Asked::Over("held for its time".to_owned()),
         None => Asked::Same,
@@ -102,7 +114,7 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut u32, now: Time
         }
         let firing = matches!(evidence.reading, Reading::Firing { .. });
         let acts = answer.is_none() && !(said_in_shadow(context, watch) && member.playbook == watch.accepted.playbook);
-        let again = watch.outcome.is_settled() && firing && !answer.as_ref().is_some_and(only_waits);
+        let again = watch.outcome.is_settled() && firing && !answer.as_ref().is_some_and(|answer| waits_quietly(watch, answer));
         // That another alert of the episode is refused for another reason is no news: the two would take turns for ever.
         if acts || again {
             return (Asked::Changed, member);
@@ -116,7 +128,7 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut u32, now: Time
 
 /// Evidence of now, and how the walk would end: `None` inside means that it would act.
 async fn fresh_answer(context: &Context, accepted: &Accepted) -> Option<(Evidence, Option<Ending>)> {
-    let playbook = context.playbook(accepted.playbook.as_ref()?)?;
+    let playbook = context.playbook_today(accepted)?;
     let target = accepted.target.as_ref()?;
     let siblings = context.playbooks();
     let question = Question { accepted, target, playbook: &playbook, siblings: siblings.as_slice() };
@@ -138,7 +150,7 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
     if watch.outcome.is_settled() {
         let trial = recurrence(context, watch).max(context.timing.hold.signed());
         return match answer {
-            _ if firing && !answer.is_some_and(only_waits) => Asked::Changed,
+            _ if firing && !answer.is_some_and(|answer| waits_quietly(watch, answer)) => Asked::Changed,
             _ if gone(evidence) && lasted(watch, now) >= trial => Asked::Over("quiet for its time".to_owned()),
             // It was delivered again, and nobody can say whether it is true: that is no longer settled.
             Some(answer) if watch.joined_at.is_some() && blind(answer, evidence) => Asked::Changed,
@@ -163,8 +175,7 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
 
 /// How long a cure is on trial; nothing else is.
 fn recurrence(context: &Context, watch: &Watch) -> SignedDuration {
-    let playbook = watch.accepted.playbook.as_ref().filter(|_| watch.outcome == Outcome::Recovered);
-    let playbook = playbook.and_then(|name| context.playbook(name));
+    let playbook = context.playbook_today(&watch.accepted).filter(|_| watch.outcome == Outcome::Recovered);
     playbook.map_or(SignedDuration::ZERO, |playbook| playbook.guards.breaker.recurrence.signed())
 }
 
@@ -181,16 +192,29 @@ fn says_nothing(answer: &Ending) -> bool {
 
 /// Shadow has said what it would do, and the playbook is still in shadow.
 fn said_in_shadow(context: &Context, watch: &Watch) -> bool {
-    let playbook = watch.accepted.playbook.as_ref().and_then(|name| context.playbook(name));
+    let playbook = context.playbook_today(&watch.accepted);
     watch.outcome == Outcome::Shadow && playbook.is_none_or(|playbook| playbook.mode == Mode::Shadow)
 }
 
-/// The rule fires for a replica that was just cured and that its own recovery query calls well.
+/// How long nobody may be able to say how a cure does.
+fn patience(context: &Context) -> SignedDuration {
+    context.timing.ask_again.signed() * i32::try_from(BLIND_FOR).unwrap_or(i32::MAX)
+}
+
+/// It had a playbook and a target, something is the matter, and no playbook is for it any more.
+fn orphaned(watch: &Watch) -> bool {
+    let had = watch.accepted.playbook.is_some() && watch.accepted.target.is_some();
+    had && !watch.outcome.is_settled() && watch.reason != Reason::NoPlaybook
+}
+
+/// The rule fires for a replica that was just cured and that its own recovery query calls well. What was said of it since
+/// the cure, such as that Prometheus did not answer, takes nothing away from that.
 async fn lags(context: &Context, watch: &Watch, accepted: &Accepted, evidence: &Evidence, now: Timestamp) -> bool {
-    let playbook = accepted.playbook.as_ref().and_then(|name| context.playbook(name));
-    let (Some(playbook), Some(target)) = (playbook, &accepted.target) else { return false };
+    let (Some(playbook), Some(target)) = (context.playbook_today(accepted), &accepted.target) else { return false };
     let firing = matches!(evidence.reading, Reading::Firing { .. });
-    watch.outcome == Outcome::Recovered && firing && below_now(context, &playbook, target, &accepted.alert.labels, now).await
+    let cured = watch.outcome == Outcome::Recovered
+        || context.journal.read(|state| !breaker::recurred(&state.books.live, &playbook, target, now).is_empty());
+    cured && firing && below_now(context, &playbook, target, &accepted.alert.labels, now).await
 }
 
 /// The container was restarted, and nothing has proven yet that it helped.
@@ -203,13 +227,10 @@ fn remedied(watch: &Watch) -> bool {
 /// does. And that nobody can say is no news beside that nobody could say whether it helped.
 async fn proven(context: &Context, watch: &Watch, answer: &Ending, now: Timestamp) -> bool {
     match answer.outcome {
-        Outcome::ConditionCleared => {
-            let playbook = watch.accepted.playbook.as_ref().and_then(|name| context.playbook(name));
-            match (playbook, &watch.accepted.target) {
-                (Some(playbook), Some(target)) => below_now(context, &playbook, target, &watch.accepted.alert.labels, now).await,
-                _ => true,
-            }
-        }
+        Outcome::ConditionCleared => match (context.playbook_today(&watch.accepted), &watch.accepted.target) {
+            (Some(playbook), Some(target)) => below_now(context, &playbook, target, &watch.accepted.alert.labels, now).await,
+            _ => true,
+        },
         outcome => outcome != Outcome::UnknownCondition,
     }
 }
@@ -238,6 +259,12 @@ fn gone(evidence: &Evidence) -> bool {
 /// Nobody can say, and a moment will not settle it.
 fn blind(answer: &Ending, evidence: &Evidence) -> bool {
     answer.outcome == Outcome::UnknownCondition && !crate::pipeline::unclear(&evidence.reading)
+}
+
+/// After a cure, a refusal that only asks for patience is waited out without a word. An alert that had cleared by itself
+/// and is true now has not been spoken of at all: somebody has to hear of it, even if there is nothing to do but wait.
+fn waits_quietly(watch: &Watch, answer: &Ending) -> bool {
+    watch.outcome == Outcome::Recovered && only_waits(answer)
 }
 
 /// A refusal that only asks for patience is no news beside what is already said.

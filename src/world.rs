@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::LabelSet;
+use crate::event::RecordId;
 use crate::reason::Reason;
 use crate::target::{ContainerId, ContainerName, ServerPath};
 
@@ -268,5 +269,9 @@ pub trait Pager: Send + Sync {
 #[async_trait]
 pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
+    /// The id of a record that is opened now. Time and chance come from the same place, so that a simulation owns both.
+    fn new_record(&self) -> RecordId {
+        crate::detect::new_record()
+    }
     async fn sleep(&self, how_long: Duration);
 }

@@ -5,6 +5,8 @@ use crate::act::abort;
 use crate::decide::decision::Plan;
 use crate::decide::playbook::Mode;
 use crate::guard::permit::{Live, Permit};
+use crate::guard::rails::CLOCK_TOLERANCE;
+use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending};
 use crate::reason::{Outcome, Reason};
 use crate::words;
@@ -36,7 +38,7 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>) -> Result<
     let plan = permit.plan();
     let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
     let drained = servers.iter().any(|server| server.path == plan.server && server.drained);
-    if !drained {
+    if !drained && !off(Mutant::LastLookDrained) {
         let detail = format!("{} is no longer drained; a reload of the balancer forgets it", plan.server);
         return Err(Ending::interrupted(Reason::DrainLost, detail));
     }
@@ -46,7 +48,7 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>) -> Result<
     leave(context, permit)
 }
 
-/// Abort, pause, mode, permit, shutdown: what this process knows itself.
+/// Abort, pause, mode, permit, clock, shutdown: what this process knows itself.
 fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
     let now = context.world.clock.now();
     if let Some(ending) = abort::ending(&context.journal, permit.record()) {
@@ -55,23 +57,31 @@ fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
     if context.shutdown.is_cancelled() {
         return Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop"));
     }
-    if permit.expired(now) {
+    if permit.expired(now) && !off(Mutant::LastLookPermit) {
         let detail = format!("the permit expired at {}", permit.expires_at());
         return Err(Ending::interrupted(Reason::PermitExpired, detail));
     }
     let target = &permit.plan().target;
     let record = permit.record();
-    let (name, pause) = context.journal.read(|state| {
-        let name = state.open.get(&record).and_then(|r| r.accepted.playbook.clone());
-        let pause = name.as_ref().and_then(|name| state.books.pauses.iter().find(|p| p.covers(name, target, now)).cloned());
-        (name, pause)
+    let (accepted, pause, behind) = context.journal.read(|state| {
+        let accepted = state.open.get(&record).map(|record| record.accepted.clone());
+        let name = accepted.as_ref().and_then(|accepted| accepted.playbook.as_ref());
+        let pause = name.and_then(|name| state.books.pauses.iter().find(|p| p.covers(name, target, now)).cloned());
+        (accepted, pause, state.books.last_at.duration_since(now))
     });
-    if let Some(pause) = pause {
+    // By a clock that went back no permit expires, and no sample is older than the action.
+    if behind > CLOCK_TOLERANCE && !off(Mutant::LastLookClock) {
+        let detail =
+            format!("the clock went back during the run: it is {} behind the journal's newest entry", words::roughly(behind));
+        return Err(Ending::interrupted(Reason::ClockUnreliable, detail));
+    }
+    if let Some(pause) = pause.filter(|_| !off(Mutant::LastLookPause)) {
         return Err(Ending::interrupted(Reason::Paused, words::paused(&pause)));
     }
-    let live = name.and_then(|name| context.playbook(&name)).is_some_and(|playbook| playbook.mode == Mode::Live);
-    if !live {
-        return Err(Ending::interrupted(Reason::ModeChanged, "the playbook is no longer live"));
+    let playbook = accepted.and_then(|accepted| context.own_playbook(&accepted));
+    let live = playbook.is_some_and(|playbook| playbook.mode == Mode::Live);
+    if !live && !off(Mutant::LastLookMode) {
+        return Err(Ending::interrupted(Reason::ModeChanged, "the playbook is no longer live, or no longer for this alert"));
     }
     Ok(())
 }
@@ -79,7 +89,7 @@ fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
 /// A sibling may have died while we drained: then this one is needed, leak or no leak.
 fn enough_left(plan: &Plan, servers: &[Server]) -> Result<(), Ending> {
     let serving = servers.iter().filter(|server| plan.others.contains(&server.path) && server.serving()).count();
-    if serving >= plan.min_healthy as usize {
+    if serving >= plan.min_healthy as usize || off(Mutant::LastLookSiblings) {
         return Ok(());
     }
     let detail = format!("healthy without this one {serving} now, must be at least {}", plan.min_healthy);
@@ -90,7 +100,8 @@ fn enough_left(plan: &Plan, servers: &[Server]) -> Result<(), Ending> {
 async fn identity(context: &Context, plan: &Plan) -> Result<(), Ending> {
     let container =
         context.world.engine.inspect(&plan.container).await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
-    if container.id == plan.container && container.started_at == Some(plan.started_at) && container.running {
+    let same = container.id == plan.container && container.started_at == Some(plan.started_at) && container.running;
+    if same || off(Mutant::LastLookIdentity) {
         return Ok(());
     }
     let started = container.started_at.map_or_else(|| "never".to_owned(), |at| at.to_string());

@@ -19,6 +19,7 @@ use crate::act::steps::{Steps, readmit, restarted_after_all};
 use crate::act::{Acted, abort};
 use crate::decide::playbook::Mode;
 use crate::event::{Draft, Event, Record, Step};
+use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending};
 use crate::reason::{Outcome, Reason};
 use crate::world::Call;
@@ -34,6 +35,9 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record) ->
     let Some(intent) = &record.intent else {
         return Err(Ending::interrupted(Reason::Crashed, "stopped before anything was decided"));
     };
+    if off(Mutant::TakeUp) {
+        return Err(Ending::interrupted(Reason::Crashed, "left as it is"));
+    }
     let plan = intent.plan.clone();
     if intent.mode == Mode::Shadow {
         let detail = crate::words::would_remediate(&plan);
@@ -105,6 +109,9 @@ pub async fn release(context: &Context) {
 /// Compares the balancer with the journal and readmits what is drained in our name without an open record.
 /// Returns how many servers are still drained in our name although nobody works on them.
 pub async fn reconcile(context: &Context) -> usize {
+    if off(Mutant::Reconcile) {
+        return 0;
+    }
     let orphans = context.journal.read(|state| {
         let orphan = |record: &crate::event::RecordId| !state.open.contains_key(record);
         let drained = state.books.drained.iter().filter(|(_, drained)| orphan(&drained.record));

@@ -20,6 +20,11 @@ pub fn memory(cap: usize) -> usize {
     units(cap) * LARGE_BODIES
 }
 
+/// Permits for the orders of a face: so many as there are connections.
+pub fn memory_for_orders() -> usize {
+    units(MAX_ORDER) * 512
+}
+
 /// A body, and the memory that is set aside for it until this is dropped.
 pub struct Held<'f> {
     pub bytes: Bytes,
@@ -42,7 +47,7 @@ pub async fn read<'f>(face: &'f Face, headers: &HeaderMap, mut body: Body, cap: 
     if told.is_some_and(|length: usize| length > cap * 2) {
         return Err(too_large());
     }
-    let memory = set_aside(face, told.unwrap_or(cap).min(cap)).await?;
+    let memory = set_aside(face, told.unwrap_or(cap).min(cap), cap).await?;
     let mut bytes = Vec::with_capacity(told.unwrap_or(0).min(cap));
     let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {
@@ -62,9 +67,11 @@ pub async fn read<'f>(face: &'f Face, headers: &HeaderMap, mut body: Body, cap: 
     Ok(Held { bytes: bytes.into(), _memory: memory })
 }
 
-async fn set_aside(face: &Face, bytes: usize) -> Result<SemaphorePermit<'_>, Problem> {
+/// Orders have a place of their own: whoever may only deliver must not be able to keep a person from pausing.
+async fn set_aside(face: &Face, bytes: usize, cap: usize) -> Result<SemaphorePermit<'_>, Problem> {
     let units = u32::try_from(units(bytes)).unwrap_or(u32::MAX);
-    face.memory.acquire_many(units).await.map_err(|_| super::problem::stopping())
+    let memory = if cap <= MAX_ORDER { &face.orders } else { &face.memory };
+    memory.acquire_many(units).await.map_err(|_| super::problem::stopping())
 }
 
 fn units(bytes: usize) -> usize {

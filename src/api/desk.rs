@@ -54,6 +54,8 @@ pub enum ReceiptState {
     Folded,
     /// Alertmanager says that it is over. A hint, never proof.
     Resolved,
+    /// It is the dead-man's switch: that it came is all there is to it.
+    Heard,
 }
 
 /// It could not be done now; asking again later may work. Becomes a 503.
@@ -124,6 +126,14 @@ pub struct Gauges {
     pub drained_servers: u64,
     pub watches: u64,
     pub open_records: u64,
+    /// The last commit went well.
+    pub store_writable: bool,
+    /// Seconds by which the most overdue open record is late; 0 when none is.
+    pub overdue_seconds: f64,
+    /// When the dead-man's switch was last delivered.
+    pub watchdog: Option<Timestamp>,
+    /// Seconds for which its absence is no news; 0 when nobody listens for it.
+    pub watchdog_within_seconds: f64,
     /// When the pipeline last decided anything.
     pub last_decision: Option<Timestamp>,
     pub head_seq: u64,
@@ -209,6 +219,7 @@ impl ReceiptState {
             ReceiptState::Accepted => "accepted",
             ReceiptState::Folded => "folded",
             ReceiptState::Resolved => "resolved",
+            ReceiptState::Heard => "heard",
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::event::{Abort, Draft, Event, Pause, PauseScope, Phase, Record, Record
 use crate::guard::breaker::BreakerState as Breaker;
 use crate::guard::ledger::{Anchored, breaker_name};
 use crate::guard::view;
+use crate::heartbeat::overdue;
 use crate::pipeline::Context;
 use crate::reason::Reason;
 use crate::words;
@@ -264,6 +265,10 @@ impl Desk for FrontDesk {
             drained_servers: state.books.drained.len() as u64,
             watches: state.books.watches.len() as u64,
             open_records: state.open.len() as u64,
+            store_writable: self.context.journal.trouble().is_none(),
+            overdue_seconds: overdue(state.open.values(), now).as_secs_f64(),
+            watchdog: self.context.watchdog.heard(),
+            watchdog_within_seconds: self.context.watchdog.within().as_secs_f64(),
             last_decision: state.books.last_decision,
             head_seq: state.head.seq,
             head_hash: state.head.hash.clone(),

@@ -23,6 +23,7 @@ use crate::audit::JournalError;
 use crate::audit::chain::{Head, Link};
 use crate::audit::projection::{self, Changes};
 use crate::audit::prune::{self, Cut};
+use crate::audit::pulse;
 use crate::audit::state::State;
 use crate::edge::sqlite;
 use crate::event::{Draft, Entry, Event, IllegalTransition, Record, RecordId};
@@ -46,6 +47,10 @@ pub(super) struct Published {
 /// A transaction whose types are forgotten, so that a queue can hold it.
 pub(super) trait Command: Send {
     fn draft(&mut self, state: &State) -> Vec<Draft>;
+    /// When the heart beat, for what needs a commit without having an entry.
+    fn beat(&self) -> Option<Timestamp> {
+        None
+    }
     fn answer(self: Box<Self>, result: Result<Vec<Entry>, JournalError>);
 }
 
@@ -85,6 +90,8 @@ struct Staged {
     /// Records that were opened in this batch, with the number of their first entry.
     opened: BTreeMap<RecordId, u64>,
     closed: BTreeMap<RecordId, Record>,
+    /// The newest heartbeat of the batch.
+    beat: Option<Timestamp>,
 }
 
 impl<F, T> Command for Transaction<F, T>
@@ -147,6 +154,7 @@ impl Core {
             // A closure sees the state and cannot change it, so its panic leaves nothing half done.
             let drafts = catch_unwind(AssertUnwindSafe(|| command.draft(&self.working)));
             results.push(drafts.map_err(|_| JournalError::Panicked).and_then(|drafts| self.stage(drafts, &mut staged)));
+            staged.beat = staged.beat.max(command.beat());
         }
         if let Err(error) = self.settle(&staged, None) {
             // Those whose own transaction was refused keep their reason.
@@ -244,8 +252,11 @@ impl Core {
     }
 
     fn commit(&mut self, staged: &Staged, cut: Option<&Cut>) -> Result<(), JournalError> {
+        let full = self.published.full.load(Ordering::Relaxed);
+        let sealed = |written| if full { Err(disk_full()) } else { Ok(written) };
         if staged.entries.is_empty() {
-            return Ok(());
+            let Some(at) = staged.beat else { return Ok(()) };
+            return sqlite::write(&mut self.conn, |transaction| sealed(pulse::save(transaction, at)?));
         }
         let ids = staged.entries.iter().filter_map(|entry| entry.record);
         let working = &self.working;
@@ -258,18 +269,21 @@ impl Core {
         let books_changed = self.published.read(|published| books_differ(published, working));
         let changes =
             Changes { links: &staged.links, entries: &staged.entries, records: &records, state: working, books_changed };
-        let full = self.published.full.load(Ordering::Relaxed);
         sqlite::write(&mut self.conn, |transaction| {
             if let Some(cut) = cut {
                 prune::carry_out(transaction, cut)?;
             }
             projection::save(transaction, &changes)?;
-            if full { Err(disk_full()) } else { Ok(()) }
+            staged.beat.map_or(Ok(()), |at| pulse::save(transaction, at))?;
+            sealed(())
         })
     }
 
     fn publish(&mut self, staged: &Staged) {
         if staged.entries.is_empty() {
+            if staged.beat.is_some() {
+                self.published.troubled(None);
+            }
             return;
         }
         {

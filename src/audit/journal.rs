@@ -21,7 +21,7 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use crate::audit::JournalError;
-use crate::audit::chain::Head;
+use crate::audit::chain::{self, Head, Verified};
 use crate::audit::commit::{Chore, Command, Core, Errand, Published, Transaction};
 use crate::audit::lock::Lock;
 use crate::audit::projection::{self, MIGRATIONS};
@@ -120,9 +120,13 @@ impl Journal {
         F: FnOnce(&State) -> (Vec<Draft>, T) + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let command: Box<dyn Command> = Box::new(Transaction { body: Some(body), value: None, reply });
-        self.order(Errand::Transact(command))?;
+        self.queue(Box::new(Transaction { body: Some(body), value: None, reply }))?;
         answer.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Hands a command to the writer; inline, carries it out.
+    pub(super) fn queue(&self, command: Box<dyn Command>) -> Result<(), JournalError> {
+        self.order(Errand::Transact(command))
     }
 
     /// Hands an errand to the writer; inline, does it.
@@ -183,6 +187,19 @@ impl Journal {
     /// For drills: while `true`, every commit fails as on a full disk.
     pub fn pretend_full(&self, full: bool) {
         self.inner.published.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Whether a drill has the disk full now.
+    pub fn pretends_full(&self) -> bool {
+        self.inner.published.full.load(Ordering::Relaxed)
+    }
+
+    /// Walks the whole chain: hashes, legal transitions, and whether the projections say what the entries say.
+    ///
+    /// # Errors
+    /// The first entry that cannot be believed, or the store cannot be read.
+    pub async fn verify(&self) -> Result<Verified, JournalError> {
+        self.ask(|conn| Ok(chain::verify(conn)?)).await
     }
 
     /// A record, open or closed.
@@ -306,7 +323,7 @@ impl Journal {
     }
 
     /// Asks a reading connection, off the caller's thread; inline, the only connection there is.
-    async fn ask<T: Send + 'static>(
+    pub(super) async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {

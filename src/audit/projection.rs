@@ -22,7 +22,8 @@ use crate::guard::ledger::Books;
 /// Raised whenever folding the same entries gives something else than before, so that old projections are made again.
 const VERSION: u32 = 2;
 
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE entries(
         seq INTEGER PRIMARY KEY, ts TEXT NOT NULL, record TEXT, kind TEXT NOT NULL, body TEXT NOT NULL,
         prev_hash TEXT NOT NULL, hash TEXT NOT NULL) STRICT;
@@ -49,7 +50,8 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE INDEX record_alerts_group_key ON record_alerts(group_key, record);
 
     CREATE TABLE projections(name TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
-", "
+",
+    "
     CREATE TABLE anchor(id INTEGER PRIMARY KEY CHECK(id = 1), seq INTEGER NOT NULL, hash TEXT NOT NULL, state TEXT NOT NULL) STRICT;
     CREATE TRIGGER anchor_moves_forward BEFORE UPDATE ON anchor WHEN NEW.seq <= OLD.seq
         BEGIN SELECT RAISE(ABORT, 'the anchor only moves forward'); END;
@@ -59,7 +61,11 @@ pub(super) const MIGRATIONS: &[&str] = &["
         WHEN OLD.seq > (SELECT coalesce(max(seq), 0) FROM anchor) BEGIN SELECT RAISE(ABORT, 'append-only'); END;
     CREATE INDEX entries_pruned ON entries(seq) WHERE kind = 'pruned';
     CREATE INDEX record_alerts_record ON record_alerts(record);
-"];
+",
+    "
+    CREATE TABLE heartbeat(one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL) STRICT;
+",
+];
 
 /// Which entries the projections are folded from, and those fields of the books that change with nearly every entry:
 /// the rest is larger and changes seldom.

@@ -4,7 +4,7 @@
 //! Only `rebuild` writes, and it takes the state directory for itself.
 
 mod reading;
-mod story;
+pub(crate) mod story;
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! `remediator.yml`: where the world is, who may call, and how much of anything is taken.
 
+pub mod liveness;
 mod retention;
 pub(super) mod typed;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub limits: Limits,
     pub pages: Pages,
     pub retention: Retention,
+    pub heartbeat: liveness::Heartbeat,
+    pub watchdog: liveness::Watchdog,
     pub start_paused: bool,
     pub log: Log,
 }
@@ -171,6 +174,7 @@ pub(super) fn read(sheet: &mut Sheet) -> Option<Settings> {
     let haproxy = haproxy.map(|typed| self::haproxy(sheet, typed));
     let (limits, pages) = (limits(sheet, &typed.limits), pages(sheet, &typed.pages));
     let retention = retention::read(sheet, &typed.retention);
+    let (heartbeat, watchdog) = (liveness::heartbeat(sheet, &typed.heartbeat), liveness::watchdog(sheet, &typed.watchdog));
     Some(Settings {
         listen: listen?,
         external_url: external_url?,
@@ -185,6 +189,8 @@ pub(super) fn read(sheet: &mut Sheet) -> Option<Settings> {
         limits,
         pages,
         retention,
+        heartbeat,
+        watchdog,
         start_paused: typed.start_paused,
         log: Log { format: typed.log.format, level: typed.log.level },
     })

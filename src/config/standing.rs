@@ -21,6 +21,8 @@ impl Settings {
             limits,
             pages,
             retention,
+            heartbeat,
+            watchdog,
             start_paused,
             log,
         } = self;
@@ -37,6 +39,8 @@ impl Settings {
             ("limits", *limits != in_force.limits),
             ("pages", *pages != in_force.pages),
             ("retention", *retention != in_force.retention),
+            ("heartbeat", *heartbeat != in_force.heartbeat),
+            ("watchdog", *watchdog != in_force.watchdog),
             ("start_paused", *start_paused != in_force.start_paused),
             ("log", *log != in_force.log),
         ];

@@ -112,6 +112,8 @@ fn settings_have_the_documented_defaults() {
         (settings.pages.every, settings.pages.hold, settings.pages.ask_again),
         (Period::from_secs(60), Period::from_secs(600), Period::from_secs(30))
     );
+    assert_eq!((settings.heartbeat.every, settings.heartbeat.textfile), (Period::from_secs(30), None));
+    assert_eq!((settings.watchdog.alertname.as_deref(), settings.watchdog.within), (Some("Watchdog"), Period::from_secs(600)));
     assert!(!settings.start_paused);
     assert_eq!((settings.log.format, settings.log.level), (settings::LogFormat::Human, None));
 }
@@ -142,7 +144,7 @@ fn bad_settings_are_refused_in_so_many_words() {
             "state_dir: state\n",
             "state_dir: state\nstate: x\n",
             &[
-                "remediator.yml:2:1: unknown field `state`. Known here: listen, external_url, state_dir, playbooks, prometheus, alertmanager, docker, haproxy, tokens, tls, limits, pages, retention, start_paused, log.",
+                "remediator.yml:2:1: unknown field `state`. Known here: listen, external_url, state_dir, playbooks, prometheus, alertmanager, docker, haproxy, tokens, tls, limits, pages, retention, heartbeat, watchdog, start_paused, log.",
             ][..],
         ),
         ("state_dir: state\n", "", &["remediator.yml:1:1: `state_dir` is missing. Name the folder for the journal."]),

@@ -7,6 +7,9 @@ use crate::alert::{LabelSet, Matcher};
 use crate::period::Period;
 use crate::target::{PlaybookName, ServiceName};
 
+/// The name of the alert that is walked to prove that walking works (`heartbeat`). No playbook gets it, whatever it matches.
+pub const HEARTBEAT: &str = "RemediatorHeartbeat";
+
 /// What to do about one signature of one service, and within which limits.
 #[derive(Clone, Debug)]
 pub struct Playbook {
@@ -184,8 +187,13 @@ impl Mode {
 }
 
 impl Playbook {
-    /// True when every matcher matches. A playbook without matchers matches nothing.
+    /// True when the alert is this playbook's: every matcher matches, and its name is not reserved.
     pub fn claims(&self, labels: &LabelSet) -> bool {
+        labels.alertname() != HEARTBEAT && self.matches(labels)
+    }
+
+    /// True when every matcher matches. A playbook without matchers matches nothing.
+    pub fn matches(&self, labels: &LabelSet) -> bool {
         !self.matchers.is_empty() && self.matchers.iter().all(|matcher| matcher.matches(labels))
     }
 

@@ -18,6 +18,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
+use crate::mutant::{Mutant, off};
+
 /// Tokens of one role that may be live at a time: the old one and the new one, while one replaces the other.
 pub const MAX_TOKENS: usize = 2;
 
@@ -177,7 +179,7 @@ impl Gate {
     /// No token, an unknown one, or one whose role does not cover `wanted`.
     pub fn admit(&self, authorization: Option<&[u8]>, wanted: Role) -> Result<Caller, Denied> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        if keys.is_empty() {
+        if keys.is_empty() || off(Mutant::Token) {
             return Ok(Caller { role: wanted });
         }
         let presented = Presented::read(authorization.ok_or(Denied::Missing)?).ok_or(Denied::Missing)?;

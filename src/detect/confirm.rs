@@ -15,6 +15,7 @@ use crate::decide::evidence::{Evidence, NoReplica, Reading, Sibling, Veto};
 use crate::decide::playbook::{Confirm, Playbook, Threshold};
 use crate::edge::promql::{self, Template};
 use crate::event::Accepted;
+use crate::mutant::{Mutant, off};
 use crate::reason::Reason;
 use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER, Target};
 use crate::world::{
@@ -26,6 +27,9 @@ use crate::world::{
 const EVALUATION_SLACK: SignedDuration = SignedDuration::from_secs(5);
 /// How much later than two scrapes a scrape may have been before Prometheus counts as blind.
 const SCRAPE_SLACK: SignedDuration = SignedDuration::from_secs(1);
+/// How much later than the pinned instant a scrape may have been: the answer's own time, and two clocks that are kept.
+/// A clock that is further behind makes whatever is old look fresh.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(15);
 
 /// The question: which alert, about which target, under which playbook.
 #[derive(Clone, Copy)]
@@ -134,7 +138,12 @@ fn scraped<'a>(question: Question<'_>, scrapes: &'a Answer<Vec<ScrapeTarget>>, a
     };
     let allowed = seconds(2.0 * scrape.interval_seconds) + SCRAPE_SLACK;
     match scrape.last_scrape {
-        Some(last) if at.duration_since(last) <= allowed => Ok(scrape),
+        Some(last) if last.duration_since(at) > CLOCK_SKEW && !off(Mutant::Freshness) => {
+            let ahead = crate::words::roughly(last.duration_since(at));
+            let detail = format!("Prometheus last scraped {} {ahead} in the future: this clock is behind", question.target);
+            Err(Unanswered::new(Reason::ClockUnreliable, detail))
+        }
+        Some(last) if at.duration_since(last) <= allowed || off(Mutant::Freshness) => Ok(scrape),
         Some(last) => {
             let age = crate::words::roughly(at.duration_since(last));
             let detail = format!(
@@ -282,7 +291,7 @@ fn evaluated(rule: &AlertingRule, at: Timestamp) -> Answer<()> {
     }
     let allowed = seconds(2.0 * rule.interval_seconds) + EVALUATION_SLACK;
     match rule.last_evaluation {
-        Some(last) if at.duration_since(last) <= allowed => Ok(()),
+        Some(last) if at.duration_since(last) <= allowed || off(Mutant::Freshness) => Ok(()),
         Some(last) => {
             let age = crate::words::roughly(at.duration_since(last));
             Err(Unanswered::new(Reason::RuleStale, format!("Prometheus last evaluated {} {age} ago", rule.name)))
@@ -356,7 +365,7 @@ async fn fresh(
 ) -> Answer<Timestamp> {
     let sample_at = sample_time(metrics, metric, named, at).await?;
     let age = at.duration_since(sample_at);
-    if age < seconds(2.0 * interval_seconds) {
+    if age < seconds(2.0 * interval_seconds) || off(Mutant::Freshness) {
         return Ok(sample_at);
     }
     let age = crate::words::roughly(age);

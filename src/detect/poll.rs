@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::alert::{Alert, AlertStatus, LabelSet};
 use crate::decide::evidence::Reading;
 use crate::decide::playbook::Playbook;
+use crate::detect::by_hand;
 use crate::detect::confirm::{Question, confirm};
-use crate::detect::{by_hand, new_record};
 use crate::episodes::Episodes;
 use crate::event::{Accepted, Draft, Event, Trigger};
 use crate::period::Period;
@@ -88,6 +88,7 @@ impl Polls {
             // Counted from the last look, so that reloads cannot put it off.
             let waited = Duration::try_from(context.world.clock.now().duration_since(looked)).unwrap_or_default();
             tokio::select! {
+                biased;
                 () = context.world.clock.sleep(every.saturating_sub(waited)) => return true,
                 _ = reloads.changed() => {}
                 () = context.shutdown.cancelled() => return false,
@@ -104,11 +105,20 @@ async fn keep_polling(polls: Polls, name: PlaybookName) {
     while polls.due(&name).await {
         // As it is written today; one that was taken away this very moment is found out by `due`.
         let Some(playbook) = context.playbook(&name).filter(|playbook| playbook.every.is_some()) else { continue };
-        if let Some(listed) = listed(context, &playbook).await {
-            known = listed;
-        }
-        for target in known.iter().filter(|target| !taken(context, target)) {
-            look(context, episodes, &playbook, target, &mut blind).await;
+        // It may have become another service's meanwhile.
+        known.retain(|target| target.service == playbook.service);
+        let round = async {
+            if let Some(listed) = listed(context, &playbook).await {
+                known = listed;
+            }
+            for target in known.iter().filter(|target| !taken(context, target)) {
+                look(context, episodes, &playbook, target, &mut blind).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = round => {}
+            () = context.shutdown.cancelled() => return,
         }
     }
 }
@@ -162,7 +172,7 @@ async fn look(context: &Context, episodes: &Episodes, playbook: &Playbook, targe
     }
     blind.remove(target);
     let key = target.key();
-    let draft = Draft::of(new_record(), now, Event::Accepted { accepted: Box::new(accepted) });
+    let draft = Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Box::new(accepted) });
     let wanted = key.clone();
     let written = context.journal.transact(move |state| {
         // A delivery may have been quicker.

@@ -260,7 +260,10 @@ impl Books {
             Event::AbortOrdered { .. } => {
                 // Otherwise what was aborted before its permit would begin anew at the next look.
                 if let Some(record) = record {
-                    self.accounts_mut(record.accepted.mode).granted.insert(record.accepted.key.clone(), entry.at);
+                    // In both accounts: a reload may have changed the mode since it was taken in.
+                    for mode in [Mode::Live, Mode::Shadow] {
+                        self.accounts_mut(mode).granted.insert(record.accepted.key.clone(), entry.at);
+                    }
                 }
             }
             Event::Closed { outcome, .. } => {

@@ -13,12 +13,13 @@ use crate::decide::playbook::{Playbook, Rate};
 use crate::event::RecordId;
 use crate::guard::breaker::{BreakerState, Gauge, recurred};
 use crate::guard::ledger::{Accounts, Books, breaker_name};
+use crate::mutant::{Mutant, off};
 use crate::reason::Reason;
 use crate::target::{EpisodeKey, Target};
 use crate::words;
 
 /// How far the wall clock may be behind the newest entry before it counts as having gone back.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
+pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
 
 /// How old evidence may be when it is acted on: three answers at their longest usual time-out.
 const SHELF_LIFE: SignedDuration = SignedDuration::from_secs(15);
@@ -110,6 +111,25 @@ impl Rail {
             Rail::Evidence => "evidence",
         }
     }
+
+    /// Who lives without it.
+    fn mutant(self) -> Mutant {
+        match self {
+            Rail::Pause => Mutant::PauseRail,
+            // A task per key keeps two runs of one target apart as well: see what becomes of a key that is not the target's.
+            Rail::Episode => Mutant::Folding,
+            Rail::Cooldown => Mutant::CooldownRail,
+            Rail::Rate => Mutant::RateRail,
+            Rail::Budget => Mutant::BudgetRail,
+            Rail::Breaker => Mutant::BreakerRail,
+            Rail::MinHealthy => Mutant::MinHealthyRail,
+            Rail::MaxUnhealthy => Mutant::MaxUnhealthyRail,
+            Rail::MaxInFlight => Mutant::MaxInFlightRail,
+            Rail::Blame => Mutant::BlameRail,
+            Rail::Clock => Mutant::ClockRail,
+            Rail::Evidence => Mutant::ShelfLife,
+        }
+    }
 }
 
 impl Assessment {
@@ -138,6 +158,7 @@ pub fn assess(books: &Books, request: &Request<'_>, now: Timestamp) -> Assessmen
     checks.push(blame(accounts, request, now));
     checks.push(clock(books, now));
     checks.push(shelf_life(request, now));
+    checks.iter_mut().filter(|check| off(check.rail.mutant())).for_each(|check| check.refusal = None);
     Assessment { checks, buckets, probe, recurred }
 }
 

@@ -19,6 +19,7 @@ use crate::audit::journal::Journal;
 use crate::audit::query::Filter;
 use crate::audit::{JournalError, Told};
 use crate::decide::playbook::{Playbook, Rate};
+use crate::detect::watchdog::{self, Watchdog};
 use crate::detect::{poll, take_in};
 use crate::episodes::Episodes;
 use crate::event::{Draft, Event, Pause, PauseScope, Record};
@@ -43,6 +44,7 @@ pub struct Bench {
     pub context: Context,
     pub episodes: Episodes,
     tasks: Vec<JoinHandle<()>>,
+    life: u64,
 }
 
 impl Bench {
@@ -68,13 +70,18 @@ impl Bench {
             limits: Limits { fleet: Rate { per: minute, burst: 5 }, group: Rate { per: minute, burst: 3 } },
             timing: Timing { ask_again: Period::from_secs(30), hold: Period::from_secs(600), page_every: minute },
             host: "bench".to_owned(),
+            watchdog: Arc::new(Watchdog::new(Some(watchdog::ALERTNAME.to_owned()), watchdog::WITHIN)),
             shutdown: CancellationToken::new(),
         };
         Bench::process(sim, context).await
     }
 
     /// What `app` does between opening the journal and listening.
-    async fn process(sim: Sim, context: Context) -> Result<Bench, JournalError> {
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub async fn process(sim: Sim, context: Context) -> Result<Bench, JournalError> {
+        let life = sim.deaths();
         let event = Event::Started { version: "bench".to_owned(), pid: 1 };
         context.journal.append(Draft::global(context.world.clock.now(), event)).await?;
         reconcile(&context).await;
@@ -82,11 +89,11 @@ impl Bench {
         let telemetry = Arc::new(Telemetry::new("bench"));
         let tasks = vec![
             tokio::spawn(keep_paging(context.clone(), "http://bench".to_owned(), telemetry, context.shutdown.clone())),
-            tokio::spawn(keep_reconciling(context.clone())),
+            tokio::spawn(keep_reconciling(context.clone(), episodes.clone())),
         ];
         episodes.take_up();
         poll::start(&context, &episodes, &TaskTracker::new());
-        Ok(Bench { sim, context, episodes, tasks })
+        Ok(Bench { life, sim, context, episodes, tasks })
     }
 
     /// The process dies at once, is gone for a while, and another one starts on the same journal.
@@ -104,6 +111,16 @@ impl Bench {
         tokio::time::sleep(gone_for).await;
         let context = Context { world: self.sim.world(), journal, shutdown: CancellationToken::new(), ..self.context.clone() };
         Bench::process(self.sim, context).await
+    }
+
+    /// The process has not died.
+    pub fn alive(&self) -> bool {
+        self.life == self.sim.deaths()
+    }
+
+    /// What a dead process leaves behind goes with it.
+    pub fn bury(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 
     /// The process is asked to stop, and does.
@@ -225,17 +242,18 @@ pub fn write_now(journal: &Journal, draft: Draft) -> bool {
     journal.append(draft).now_or_never().is_some_and(|written| written.is_ok())
 }
 
-async fn keep_reconciling(context: Context) {
+async fn keep_reconciling(context: Context, episodes: Episodes) {
     loop {
         context.world.clock.sleep(RECONCILE_EVERY).await;
         if context.shutdown.is_cancelled() {
             return;
         }
         reconcile(&context).await;
+        episodes.adopt();
     }
 }
 
-async fn entries(journal: &Journal) -> Result<Vec<Told>, JournalError> {
+pub(super) async fn entries(journal: &Journal) -> Result<Vec<Told>, JournalError> {
     let mut all: Vec<Told> = Vec::new();
     loop {
         let after = all.last().map_or(0, |told| told.entry.seq);
@@ -248,7 +266,7 @@ async fn entries(journal: &Journal) -> Result<Vec<Told>, JournalError> {
 }
 
 /// A journal that ends with the entry of this number.
-async fn prefix(journal: &Journal, seq: u64) -> Result<Journal, JournalError> {
+pub(super) async fn prefix(journal: &Journal, seq: u64) -> Result<Journal, JournalError> {
     let kept = entries(journal).await?.into_iter().map(|told| told.entry).filter(|entry| entry.seq <= seq);
     let drafts = kept.map(|entry| Draft { at: entry.at, record: entry.record, event: entry.event }).collect();
     let shorter = Journal::in_memory()?;

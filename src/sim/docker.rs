@@ -63,7 +63,7 @@ impl State {
         if fault == RestartFault::Refused {
             return (Duration::ZERO, Call::Failed("500: the simulated Engine refuses".to_owned()));
         }
-        let Some(replica) = self.replicas.iter().find(|replica| replica.id == *id) else {
+        let Some(replica) = self.replicas.iter().find(|replica| replica.id == *id && !replica.lost) else {
             return (Duration::ZERO, Call::Failed(format!("404: no such container {id}")));
         };
         let (name, stops_in, drained) = (replica.name.clone(), replica.stops_in, replica.drained_since.is_some());
@@ -89,7 +89,7 @@ impl Engine for Ports {
         self.enter(Point::Containers).await;
         let answer = self.sim.with(|state| {
             state.engine.check()?;
-            state.replicas.iter().map(summary).collect()
+            state.replicas.iter().filter(|replica| !replica.lost).map(summary).collect()
         });
         self.leave(Point::Containers).await;
         answer
@@ -99,7 +99,7 @@ impl Engine for Ports {
         self.enter(Point::Inspect).await;
         let answer = self.sim.with(|state| {
             state.engine.check()?;
-            let replica = state.replicas.iter().find(|replica| replica.id == *id);
+            let replica = state.replicas.iter().find(|replica| replica.id == *id && !replica.lost);
             let replica =
                 replica.ok_or_else(|| Unanswered::new(Reason::ContainerMissing, format!("404: no such container {id}")))?;
             container(replica, state.now)

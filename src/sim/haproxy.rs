@@ -99,7 +99,7 @@ impl Balancer for Ports {
     }
 }
 
-fn server(replica: &Replica, now: Timestamp) -> Server {
+pub(super) fn server(replica: &Replica, now: Timestamp) -> Server {
     let drained = replica.drained_since.is_some();
     let status = match () {
         () if replica.maintenance => ServerStatus::Maintenance,

@@ -47,6 +47,8 @@ pub enum Trouble {
     Down,
     /// Every answer comes too late.
     Slow,
+    /// Every answer comes late, but in time.
+    Lagging,
     /// Every answer comes with a warning.
     Warnings,
     /// Every value is NaN.
@@ -227,7 +229,7 @@ impl Seen {
 
 fn scrape(replica: &Replica, at: Timestamp) -> Scrape {
     // The kept-alive connection of a process out of descriptors is still answered; listing them needs one.
-    let up = replica.running && !replica.hung && !replica.starting(at);
+    let up = replica.running && !replica.lost && !replica.hung && !replica.starting(at);
     let open_fds = Some(replica.fds(at)).filter(|_| up && !replica.exhausted(at));
     Scrape { at, up, open_fds, started_at: replica.started_at }
 }

@@ -43,6 +43,8 @@ pub struct Replica {
     pub empties_in: Option<Duration>,
     pub drained_since: Option<Timestamp>,
     pub maintenance: bool,
+    /// The Engine has lost the container.
+    pub lost: bool,
     /// Prometheus has it among its targets.
     pub scraped: bool,
     /// The balancer knows it.
@@ -97,6 +99,7 @@ impl Replica {
             empties_in: Some(Duration::from_secs(3)),
             drained_since: None,
             maintenance: false,
+            lost: false,
             scraped: true,
             at_balancer: true,
             infrastructure: None,
@@ -122,7 +125,7 @@ impl Replica {
 
     /// Answers requests and health checks.
     pub fn answers(&self, at: Timestamp) -> bool {
-        self.running && !self.hung && !self.starting(at) && !self.exhausted(at)
+        self.running && !self.lost && !self.hung && !self.starting(at) && !self.exhausted(at)
     }
 
     /// The running process leaks from now on.
@@ -142,7 +145,7 @@ impl Replica {
 
     /// A new container of the same name, as `compose up --force-recreate` makes one.
     pub fn recreate(&mut self, at: Timestamp) {
-        let number = self.name.bytes().last().unwrap_or(b'0') - b'0';
+        let number = self.name.rsplit('-').next().and_then(|number| number.parse().ok()).unwrap_or(0);
         if let Some(id) = container_id(number, 0xa0 + (self.restart_count & 0xf) as u8) {
             self.id = id;
         }

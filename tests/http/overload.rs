@@ -12,6 +12,7 @@ use remediator::audit::JournalError;
 use remediator::audit::journal::{self, Journal};
 use remediator::decide::playbook::Rate;
 use remediator::detect::caller::Gate;
+use remediator::detect::watchdog::Watchdog;
 use remediator::edge::serve;
 use remediator::episodes::Episodes;
 use remediator::guard::rails::Limits;
@@ -48,6 +49,7 @@ impl Real {
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             limits: Limits { fleet: Rate { per: minute, burst: 5 }, group: Rate { per: minute, burst: 3 } },
             timing: Timing { ask_again: minute, hold: minute, page_every: minute },
+            watchdog: Arc::new(Watchdog::new(None, minute)),
             host: "test".to_owned(),
             shutdown: CancellationToken::new(),
         };

@@ -203,8 +203,17 @@ fn the_example_loads_as_it_stands_and_with_everything_switched_on() {
         assert!(error.what.contains("cannot be read"), "{EXAMPLE}, switched on: {error}");
     }
     // A default that the example shows is the program's: switched on, nothing changes but what has none.
-    let needs_files =
-        ["#tokens:", "  #receiver:", "  #reader:", "  #operator:", "#tls:", "  #certificate:", "  #key:", "  #client_ca:"];
+    let needs_files = [
+        "#tokens:",
+        "  #receiver:",
+        "  #reader:",
+        "  #operator:",
+        "#tls:",
+        "  #certificate:",
+        "  #key:",
+        "  #client_ca:",
+        "  #textfile:",
+    ];
     let fileless = needs_files.iter().fold(text(EXAMPLE), |text, line| {
         assert!(text.contains(line), "{EXAMPLE} has no {line}");
         text.replace(line, &line.replace('#', "# "))
@@ -213,7 +222,7 @@ fn the_example_loads_as_it_stands_and_with_everything_switched_on() {
     let off = config.settings;
     assert_eq!(format!("{:?}", on.limits), format!("{:?}", off.limits));
     assert_eq!(format!("{:?}", on.pages), format!("{:?}", off.pages));
-    assert_eq!(on.retention, off.retention);
+    assert_eq!((&on.retention, &on.heartbeat, &on.watchdog), (&off.retention, &off.heartbeat, &off.watchdog));
     assert_eq!(
         (on.listen, on.external_url, on.start_paused, on.log.format),
         (off.listen, off.external_url, off.start_paused, off.log.format)

@@ -135,6 +135,17 @@ async fn a_pause_between_drain_and_restart_readmits() {
     all_serve(&bench);
 }
 
+/// By a clock that went back no permit expires.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_back_between_drain_and_restart_readmits() {
+    let bench = bench().await;
+    let back = jiff::SignedDuration::from_mins(-10);
+    bench.sim.at(When::After, Point::Drain, 1, move |sim| sim.with(|state| state.clock_ahead = back));
+    is(&one_run(&bench).await, Outcome::Interrupted, Reason::ClockUnreliable);
+    assert!(restarts(&bench).is_empty());
+    all_serve(&bench);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_playbook_taken_back_to_shadow_stops_the_run() {
     let bench = bench().await;

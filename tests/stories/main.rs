@@ -1,8 +1,8 @@
 //! How other automation got burnt, and what we do instead: STORIES.md, each story a test of the production pipeline on
 //! the simulated outside, in virtual time.
 //!
-//! Told elsewhere, or not yet: `no_credentials` needs HTTP (`tests/http`). `autoheal_87` (heartbeat and watchdog),
-//! `kured_137` (leases) and `queue_good_healer` (a real Redis queue) need parts that are not built yet; `gce_16007` and
+//! Told elsewhere, or not yet: `no_credentials` needs HTTP (`tests/http`). `autoheal_87` is here (`heartbeat`) and,
+//! with a real supervisor's socket, in `tests/process`. `kured_137` (leases) and `queue_good_healer` (a real Redis queue) need parts that are not built yet; `gce_16007` and
 //! `knight_2012` are about canaries and rollbacks, which are not built yet either. Of `weekly_leak` the recurrences are
 //! here; that the slow rule sees it a day ahead is proven with promtool (`prometheus-rules/tests`), and the ticket in the
 //! fifth week needs tickets.
@@ -15,6 +15,7 @@ mod chaos;
 mod core;
 mod crash;
 mod deliveries;
+mod heartbeat;
 mod infrastructure;
 mod kit;
 mod observer;
@@ -22,4 +23,5 @@ mod pages;
 mod poll;
 mod radius;
 mod reload;
+mod stop;
 mod verdicts;

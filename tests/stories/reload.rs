@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use remediator::decide::playbook::{Confirm, Mode, Playbook, Threshold};
 use remediator::detect::poll;
-use remediator::event::Trigger;
+use remediator::event::{PauseScope, Trigger};
 use remediator::period::Period;
 use remediator::reason::{Outcome, Reason};
 use remediator::sim::bench::Bench;
@@ -20,6 +20,10 @@ enum Change {
     Gone,
     Shadow,
     Renamed,
+    /// The same name, and another set of alerts.
+    Narrowed,
+    /// The same name, and another service.
+    OtherService,
 }
 
 fn changed(change: Change) -> Vec<Playbook> {
@@ -30,6 +34,8 @@ fn changed(change: Change) -> Vec<Playbook> {
         // Nothing claims the alert any more.
         Change::Gone => vec![Playbook { name, matchers: vec!["alertname=\"Other\"".parse().expect("a matcher")], ..playbook }],
         Change::Renamed => vec![Playbook { name, ..playbook }],
+        Change::Narrowed => vec![Playbook { matchers: vec!["alertname=\"Other\"".parse().expect("a matcher")], ..playbook }],
+        Change::OtherService => vec![Playbook { service: "another".parse().expect("a name"), ..playbook }],
     }
 }
 
@@ -45,7 +51,7 @@ fn exchange_later(bench: &Bench, change: Change) -> impl FnOnce(&remediator::sim
 
 #[tokio::test(start_paused = true)]
 async fn before_the_restart_the_run_gives_up_and_readmits() {
-    for change in [Change::Gone, Change::Shadow, Change::Renamed] {
+    for change in [Change::Gone, Change::Shadow, Change::Renamed, Change::Narrowed, Change::OtherService] {
         for point in [Point::Logs, Point::Drain] {
             let bench = bench().await;
             bench.sim.at(When::After, point, 1, exchange_later(&bench, change));
@@ -71,6 +77,61 @@ async fn after_the_restart_the_run_goes_on_to_its_verdict() {
             assert_eq!(restarts(&bench), [TWO], "{change:?} at {point:?}: repeated");
             all_serve(&bench);
         }
+    }
+}
+
+/// A name is no leave: what waits behind a rail is not done by a playbook that no longer claims it, and that nobody is for it
+/// any more is paged.
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_not_done_once_its_playbook_is_not_for_it() {
+    for change in [Change::Gone, Change::Narrowed, Change::OtherService] {
+        let bench = bench().await;
+        bench.pause(PauseScope::All);
+        leaking(&bench, &[TWO]).await;
+        deliver(&bench).await;
+        is(&finished(&bench).await, Outcome::Refused, Reason::Paused);
+        bench.run_for(mins(15)).await;
+        exchange(&bench, changed(change));
+        bench.resume(PauseScope::All);
+        bench.episodes.look_at(None, None);
+        bench.run_for(mins(5)).await;
+        let story = told(&bench.records());
+        assert!(restarts(&bench).is_empty(), "{change:?}: {story:#?}");
+        assert_eq!(bench.records().last().and_then(|record| record.reason), Some(Reason::NoPlaybook), "{change:?}: {story:#?}");
+        assert_eq!(bench.pages().len(), 1, "{change:?}: {story:#?}");
+    }
+}
+
+/// A playbook under another name takes over what the old one left, without waiting for the next delivery.
+#[tokio::test(start_paused = true)]
+async fn another_name_takes_over_what_waits() {
+    let bench = bench().await;
+    bench.pause(PauseScope::All);
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    is(&finished(&bench).await, Outcome::Refused, Reason::Paused);
+    exchange(&bench, changed(Change::Renamed));
+    bench.resume(PauseScope::All);
+    bench.run_for(mins(5)).await;
+    assert_eq!(restarts(&bench), [TWO], "{:#?}", told(&bench.records()));
+}
+
+/// What stands drained in our name is told for as long as it does, whatever became of its playbook.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_stays_drained_keeps_its_page_without_a_playbook() {
+    for change in [Change::Gone, Change::Renamed] {
+        let bench = bench().await;
+        bench.sim.with(|state| state.balancer.refuses_ready = true);
+        leaking(&bench, &[TWO]).await;
+        deliver(&bench).await;
+        assert!(bench.until(mins(5), |bench| bench.records().iter().any(|r| r.reason == Some(Reason::ReadmitFailed))).await);
+        bench.run_for(mins(15)).await;
+        exchange(&bench, changed(change));
+        bench.episodes.look_at(None, None);
+        bench.run_for(mins(15)).await;
+        let pages = bench.pages();
+        let said = |page: &remediator::world::PageAlert| page.labels.get("reason") == Some("readmit_failed");
+        assert!(pages.iter().any(said), "{change:?}: {pages:#?} {:#?}", told(&bench.records()));
     }
 }
 

@@ -86,6 +86,11 @@ fn footer(page: &mut Page, found: &Found) {
     page.fact("entry", &format!("{} {}", record.seq, found.hash));
 }
 
+/// What one entry says, on one line.
+pub fn line(event: &Event) -> String {
+    lines(event).into_iter().map(|(_, text)| text).take(2).collect::<Vec<_>>().join("; ")
+}
+
 /// What one entry says, a line each, with its colour.
 fn lines(event: &Event) -> Vec<(&'static str, String)> {
     let plain = |text: String| vec![("", text)];

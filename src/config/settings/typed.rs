@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::LogFormat;
+use super::liveness::{HeartbeatTyped, WatchdogTyped};
 use crate::config::schema::{Bytes, Duration};
 use crate::config::sheet::{At, RateTyped};
 
@@ -59,6 +60,12 @@ pub struct Typed {
     /// How long the journal and audit.jsonl are kept.
     #[serde(default)]
     pub retention: RetentionTyped,
+    /// The synthetic alert that proves that the pipeline decides.
+    #[serde(default)]
+    pub heartbeat: HeartbeatTyped,
+    /// The always-firing alert that proves that alerts reach us.
+    #[serde(default)]
+    pub watchdog: WatchdogTyped,
     /// true: pause everything at each start, until an operator resumes. Default: false.
     ///
     /// WARNING: while it is paused nothing is remediated, and everything that fires pages a human.

@@ -16,6 +16,8 @@ use crate::world::{AlertingRule, Answer, Metrics, RuleAlert, RuleAlertState, Sam
 
 /// How long a slow Prometheus keeps its caller waiting.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a lagging one does.
+const LAG: Duration = Duration::from_millis(4_700);
 
 /// A selector: a metric and exact matchers.
 struct Selector<'a> {
@@ -129,6 +131,10 @@ impl Ports {
             Trouble::Slow => {
                 tokio::time::sleep(TIMEOUT).await;
                 Err(Unanswered::new(Reason::PrometheusTimeout, format!("no answer within {}s", TIMEOUT.as_secs())))
+            }
+            Trouble::Lagging => {
+                tokio::time::sleep(LAG).await;
+                self.sim.with(|state| answer(&state.prometheus))
             }
             Trouble::Warnings => Err(Unanswered::new(Reason::PrometheusWarnings, "warnings: one store did not answer")),
             Trouble::None | Trouble::Nan | Trouble::Frozen | Trouble::NoTargets => {

@@ -1,0 +1,167 @@
+//! Every invariant can fail: a real run in which all of them hold, with one thing in its ledger or its journal changed,
+//! and that very invariant says so.
+
+use jiff::{SignedDuration, Timestamp};
+use remediator::event::{Event, Step};
+use remediator::sim::What;
+use remediator::sim::invariants::{Invariant, check};
+use remediator::sim::ledger::{Act, Delivery, Note, Noted};
+use remediator::sim::run::{Trial, run};
+
+/// The first seed whose run has a restart, and nothing that gives an excuse.
+fn sound() -> Trial {
+    let fits = |trial: &Trial| {
+        let acts = |wanted: fn(&What) -> bool| {
+            trial.notes.iter().filter(|note| matches!(&note.what, Noted::Act(act) if wanted(&act.what))).count()
+        };
+        acts(|what| matches!(what, What::Restart { .. })) == 1
+            && acts(|what| matches!(what, What::Drain(_))) == 1
+            && trial.notes.iter().all(|note| !matches!(note.what, Noted::Died | Noted::Stopped | Noted::DidNotStart))
+    };
+    let trial = (0..200).map(|seed| run(seed).expect("it runs").0).find(fits).expect("a seed with one restart");
+    assert_eq!(check(&trial), [], "a sound run");
+    trial
+}
+
+fn broken(trial: &Trial, invariant: Invariant, what: &str) {
+    let found = check(trial);
+    assert!(found.iter().any(|violation| violation.invariant == invariant), "{what}: {invariant} did not notice: {found:#?}");
+}
+
+fn act(trial: &mut Trial, wanted: fn(&What) -> bool) -> (&mut Timestamp, &mut Act) {
+    let note = trial.notes.iter_mut().find(|note| matches!(&note.what, Noted::Act(act) if wanted(&act.what)));
+    let Note { at, what: Noted::Act(act), .. } = note.expect("an effect") else { panic!("an effect") };
+    (at, act)
+}
+
+fn restart(what: &What) -> bool {
+    matches!(what, What::Restart { .. })
+}
+
+fn drain(what: &What) -> bool {
+    matches!(what, What::Drain(_))
+}
+
+fn noted(trial: &mut Trial, what: Noted) {
+    let last = trial.notes.last().expect("a note").clone();
+    trial.notes.push(Note { what, ..last });
+}
+
+/// One change to an effect, and who must notice.
+type Forgery = (&'static str, Invariant, fn(&What) -> bool, fn(&mut Act));
+
+#[test]
+fn of_the_world_at_the_moment_of_an_effect() {
+    use Invariant::{I1, I3, I5, I8, I9};
+    let forgeries: [Forgery; 18] = [
+        ("not opted in", I1, drain, |act| act.opted_in = false),
+        ("another replica", I1, restart, |act| act.instance = "10.0.0.99:8080".parse().expect("an instance")),
+        ("healthy", I1, restart, |act| (act.share, act.mute) = (0.05, false)),
+        ("silenced for long", I1, drain, |act| act.silenced = true),
+        ("too few others", I3, restart, |act| act.others_serving = 0),
+        ("too many at once", I3, drain, |act| act.also_drained = 5),
+        ("all sick", I3, drain, |act| act.sick = act.all + 3),
+        ("Docker down", I5, restart, |act| act.engine_down = true),
+        ("balancer down", I5, restart, |act| act.balancer_down = true),
+        ("disk full", I5, drain, |act| act.full = true),
+        ("clock ahead", I5, restart, |act| act.clock_ahead = SignedDuration::from_mins(10)),
+        ("clock behind", I5, restart, |act| act.clock_ahead = SignedDuration::from_mins(-10)),
+        ("Prometheus blind", I5, drain, |act| act.blind_for = SignedDuration::from_mins(10)),
+        ("takes traffic", I8, restart, |act| act.ours = false),
+        ("another process", I9, restart, |act| act.started_at = act.program_now),
+        ("another container", I9, restart, |act| act.container = "f".repeat(64).parse().expect("an id")),
+        ("in shadow", I9, restart, |act| act.live.clear()),
+        ("permit expired", I9, restart, |act| act.program_now += SignedDuration::from_hours(1)),
+    ];
+    let sound = sound();
+    for (what, invariant, which, change) in forgeries {
+        let mut trial = sound.clone();
+        if what == "silenced for long" {
+            let fault = Noted::Fault(remediator::sim::fault::Fault::Silenced(0, true));
+            let first = trial.notes.first().expect("a note").clone();
+            trial.notes.insert(0, Note { what: fault, ..first });
+        }
+        change(act(&mut trial, which).1);
+        broken(&trial, invariant, what);
+    }
+}
+
+#[test]
+fn of_the_journal() {
+    let sound = sound();
+    let without = |wanted: fn(&Event) -> bool| {
+        let mut trial = sound.clone();
+        trial.entries.retain(|told| !wanted(&told.entry.event));
+        trial
+    };
+    broken(&without(|event| matches!(event, Event::Intent { .. })), Invariant::I1, "no intent");
+    broken(
+        &without(|event| matches!(event, Event::StepStarted { step: Step::Restart })),
+        Invariant::I1,
+        "no start of the restart",
+    );
+    broken(&without(|event| matches!(event, Event::Intent { .. })), Invariant::I6, "a hole in the chain");
+    broken(&without(|event| matches!(event, Event::Accepted { .. })), Invariant::I7, "an acknowledged alert is gone");
+    let readmit = |event: &Event| {
+        matches!(event, Event::StepStarted { step: Step::Readmit } | Event::StepEnded { step: Step::Readmit, .. })
+    };
+    broken(&without(readmit), Invariant::I8, "no readmit");
+}
+
+#[test]
+fn of_what_was_done_twice() {
+    let sound = sound();
+    let again = |wanted: fn(&What) -> bool, later: SignedDuration| {
+        let mut trial = sound.clone();
+        let at = trial.notes.iter().position(|note| matches!(&note.what, Noted::Act(act) if wanted(&act.what))).expect("an act");
+        let mut twin = trial.notes[at].clone();
+        twin.at += later;
+        trial.notes.insert(at + 1, twin);
+        trial
+    };
+    broken(&again(restart, SignedDuration::ZERO), Invariant::I4, "a second restart");
+    broken(&again(drain, SignedDuration::from_secs(5)), Invariant::I2, "a second drain within the cooldown");
+    let mut many = sound.clone();
+    let at = many.notes.iter().position(|note| matches!(&note.what, Noted::Act(act) if drain(&act.what))).expect("a drain");
+    for _ in 0..6 {
+        let twin = many.notes[at].clone();
+        many.notes.insert(at + 1, twin);
+    }
+    broken(&many, Invariant::I3, "seven drains at once");
+}
+
+#[test]
+fn of_deliveries_and_of_how_it_ends() {
+    let sound = sound();
+    let delivery = |authentic: bool, after: u64, lost: usize| Delivery {
+        from: "somebody".to_owned(),
+        authentic,
+        status: Some(202),
+        before: 1,
+        after,
+        receipts: Vec::new(),
+        told: String::new(),
+        lost,
+    };
+    let with = |what: Noted| {
+        let mut trial = sound.clone();
+        noted(&mut trial, what);
+        trial
+    };
+    broken(&with(Noted::Delivery(delivery(false, 2, 0))), Invariant::I1, "taken without a token");
+    broken(&with(Noted::Delivery(delivery(true, 1, 1))), Invariant::I7, "a receipt for nothing");
+    broken(&with(Noted::Silent("nobody heard".to_owned())), Invariant::I12, "silence");
+    broken(&with(Noted::Unsaid("nobody paged".to_owned())), Invariant::I5, "a full disk unsaid");
+    let ended = |change: fn(&mut Trial)| {
+        let mut trial = sound.clone();
+        change(&mut trial);
+        trial
+    };
+    broken(&ended(|trial| trial.end.open.push("a record".to_owned())), Invariant::I4, "left open");
+    broken(&ended(|trial| trial.end.drained.push("a/b".to_owned())), Invariant::I8, "left drained");
+    broken(&ended(|trial| trial.end.same_state = false), Invariant::I10, "another state");
+    broken(&ended(|trial| trial.broken.push("the projections differ".to_owned())), Invariant::I10, "projections");
+    broken(&ended(|trial| trial.broken.push("its hash is not that of its body".to_owned())), Invariant::I6, "the chain");
+    broken(&ended(|trial| trial.end.split.push("it differs".to_owned())), Invariant::I11, "order matters");
+    broken(&ended(|trial| trial.end.stale_pages.push("a page".to_owned())), Invariant::I12, "a stale page");
+}
