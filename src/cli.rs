@@ -45,17 +45,17 @@ pub enum Command {
     Check(check::CheckArgs),
     /// What would be decided about an alert, and what would have had to differ
     Explain(explain::ExplainArgs),
-    /// Ask a running remediator whether it is ready (for a container's health check)
+    /// Ask a running remediator whether it is alive, or ready (for a container's health check)
     Probe(probe::ProbeArgs),
-    /// What it is doing, what it would do, what keeps it from it, and when it looks again
+    /// What a running remediator is doing, what it would do, what keeps it from it, and when it looks again
     Status(status::StatusArgs),
-    /// Stop it from acting: everything, one playbook or one target
+    /// Keep remediator from acting: on everything, for one playbook or on one target
     Pause(orders::PauseArgs),
-    /// End a pause
+    /// End a pause: that of everything, of one playbook or of one target
     Resume(orders::ResumeArgs),
     /// Break off one run that has not restarted anything yet, and put its server back
     Abort(orders::AbortArgs),
-    /// The breakers that open when a remedy does not help
+    /// List and close the breakers, which open when a remedy does not help
     Breaker(breaker::BreakerArgs),
     /// Read, search, follow and check the audit
     Audit(audit::AuditArgs),

@@ -17,8 +17,16 @@ use remediator::reason::{Group, Outcome, Reason};
 use remediator::target::{LABEL_ENABLE, LABEL_INSTANCE, LABEL_SERVER, LABEL_SERVICE, PlaybookName};
 use remediator::words;
 
-const PAPERS: [&str; 6] =
-    ["README.md", "RUNBOOK.md", "ARCHITECTURE.md", "toil-ledger.md", "prometheus-rules/README.md", "packaging/README.md"];
+const PAPERS: [&str; 8] = [
+    "README.md",
+    "RUNBOOK.md",
+    "ARCHITECTURE.md",
+    "toil-ledger.md",
+    "prometheus-rules/README.md",
+    "packaging/README.md",
+    "docs/SAFETY.md",
+    "docs/RELIABILITY.md",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -188,7 +188,7 @@ impl Desk for FrontDesk {
             .await
             .map_err(unavailable)?;
         if entries.is_empty() {
-            return Err(DeskError::NoSuch(format!("{scope} is not paused")));
+            return Err(DeskError::NoSuch(format!("there is no pause of {scope}")));
         }
         self.episodes.look_at(None, None);
         Ok(())

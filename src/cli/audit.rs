@@ -34,7 +34,7 @@ use crate::world::Clock as _;
 pub struct AuditArgs {
     #[command(subcommand)]
     pub command: AuditCommand,
-    /// The state directory; its files are read, and nobody is asked
+    /// The state directory: work on its files, and ask no running remediator
     #[arg(long, global = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Walk the whole chain and name the first entry that cannot be believed (exit code 1)
+    /// Walk the whole chain and name the first entry that cannot be believed
     Verify {
         /// A head or anchor hash that left this machine earlier, with a page, in the log or on /metrics: it must still be in the
         /// chain, or stand before it as the anchor of what was pruned
@@ -57,16 +57,17 @@ pub enum AuditCommand {
     Export(ExportArgs),
     /// The last closed records, a line each, and what closes from now on
     Tail(reading::TailArgs),
-    /// Records that match, newest first, as a table (exit code 1: there is none)
+    /// Records that match, newest first, as a table
     Search(reading::SearchArgs),
     /// Tell the whole story of one record
     Show {
+        /// The record's id, as the page and the answer to the webhook have it
         id: RecordId,
         /// Answer as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Make the records and the books again from the entries
+    /// Make the records and the books again from the entries, which stay as they are (stop remediator first)
     Rebuild {
         /// Answer as JSON
         #[arg(long)]
@@ -83,19 +84,22 @@ pub struct ExportArgs {
     /// Opened before this time
     #[arg(long, value_parser = moment)]
     pub until: Option<Timestamp>,
+    /// How it ended, such as refused
     #[arg(long, value_parser = outcome)]
     pub outcome: Option<Outcome>,
-    /// A reason code
+    /// A reason code, such as min_healthy
     #[arg(long, value_parser = reason)]
     pub reason: Option<Reason>,
+    /// A playbook's name
     #[arg(long)]
     pub playbook: Option<PlaybookName>,
-    /// service/instance
+    /// A target, as service/instance
     #[arg(long)]
     pub target: Option<String>,
-    /// Of an alert, as Alertmanager prints it
+    /// An alert's fingerprint, as Alertmanager prints it
     #[arg(long)]
     pub fingerprint: Option<String>,
+    /// Alertmanager's group key, as its webhook has it
     #[arg(long)]
     pub group_key: Option<String>,
     /// An episode's key

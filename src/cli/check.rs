@@ -51,7 +51,8 @@ pub async fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     }
     if !args.json {
         let asked = if args.offline { "the files only" } else { "the files, and against the world" };
-        println!("{file}: good, with {} playbooks ({asked})", config.playbooks.len());
+        let count = config.playbooks.len();
+        println!("{file}: good, with {count} playbook{} ({asked})", if count == 1 { "" } else { "s" });
     }
     Ok(Exit::Fine)
 }

@@ -18,9 +18,6 @@ use crate::guard::view::PlaybookNow;
 use crate::words;
 
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Exit codes: 0 it is ready and not paused as a whole; 1 it is paused, or something that it needs is missing; 2 it could\nnot be asked."
-)]
 pub struct StatusArgs {
     #[command(flatten)]
     remote: Remote,

@@ -35,6 +35,18 @@ fn every_limit_names_a_test_or_a_type_that_exists() {
             assert!(code.contains(&format!("fn {}(", &found[1])), "docs/SAFETY.md: there is no test {}", &found[1]);
         }
     }
-    let told = paper.lines().filter(|line| line.contains("never") && !line.contains('`'));
+    let (_, section) = paper.split_once("## What it can never do").expect("docs/SAFETY.md: ## What it can never do");
+    let (section, _) = section.split_once("\n## ").expect("docs/SAFETY.md: a section after it");
+    let claims: Vec<&str> = section.lines().filter(|line| line.starts_with("- ")).collect();
+    assert!(claims.len() > 4 && claims.iter().all(|line| line.contains("never")), "{claims:?}");
+    // A test has a long name; what has none is a type or a function, named with its room.
+    let test = regex::Regex::new("`([a-z0-9]+(?:_[a-z0-9]+){2,})`").expect("a pattern");
+    for found in test.captures_iter(&paper) {
+        assert!(code.contains(&format!("fn {}(", &found[1])), "docs/SAFETY.md: there is no test {}", &found[1]);
+    }
+    for claim in claims {
+        assert!(test.is_match(claim) || claim.contains("::"), "docs/SAFETY.md claims without a test or a type: {claim}");
+    }
+    let told = paper.lines().filter(|line| !line.starts_with('#') && line.contains("never") && !line.contains('`'));
     assert_eq!(told.collect::<Vec<_>>(), Vec::<&str>::new(), "`never` without a test or a type beside it");
 }

@@ -46,7 +46,10 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
 /// What `serve` does with signals.
 pub const SIGNALS: &[(&str, &str)] = &[
     ("SIGTERM, SIGINT", "stop at a safe point: nothing new begins, and no server is left drained"),
-    ("SIGHUP", "open audit.jsonl by its name again, after a rotation"),
+    (
+        "SIGHUP",
+        "take over playbooks, tokens and certificates, all or nothing (the log says what is wrong), and open audit.jsonl by its name again; other settings need a restart",
+    ),
 ];
 
 /// By a command's words; the program itself is the empty text.
@@ -58,6 +61,8 @@ pub const NOTES: &[(&str, Notes)] = &[
                 ("Hold /etc/remediator/remediator.yml against the running world", "remediator check"),
                 ("Receive alerts; a playbook in shadow mode does everything but the side effects", "remediator serve"),
                 ("What would be decided about an alert, and why", "remediator explain --alert webhook.json"),
+                ("What is it doing, and why not more?", "remediator status"),
+                ("Keep it from acting, at once and across restarts", "remediator pause --reason release"),
                 ("Has anybody changed the audit?", "remediator audit verify --state-dir /var/lib/remediator"),
             ],
             codes: FOR_ALL.codes,
@@ -104,12 +109,29 @@ pub const NOTES: &[(&str, Notes)] = &[
         },
     ),
     (
+        "status",
+        Notes {
+            examples: &[],
+            codes: ["it is ready, and not paused as a whole", "it is paused, or something that it needs is missing", FAILED],
+        },
+    ),
+    (
+        "pause",
+        Notes { examples: &[], codes: ["it is paused, and that is on disk", "the pause was refused; why is said", FAILED] },
+    ),
+    ("resume", Notes { examples: &[], codes: ["the pause is over; others may still hold", "there is no such pause", FAILED] }),
+    (
+        "abort",
+        Notes {
+            examples: &[],
+            codes: ["it is ordered: no restart follows", "nothing is under way there, or it is too late", FAILED],
+        },
+    ),
+    ("breaker reset", Notes { examples: &[], codes: ["it is closed", "there is no such breaker", FAILED] }),
+    (
         "audit show",
         Notes {
-            examples: &[(
-                "Why did it do that?",
-                "remediator audit show 01a2009e-dbb0-713e-8c86-441b2d311fa3 --state-dir /var/lib/remediator",
-            )],
+            examples: &[("Why did it do that?", "remediator audit show 01a2009e-dbb0-713e-8c86-441b2d311fa3")],
             codes: [FINE, "there is no such record", FAILED],
         },
     ),
@@ -117,9 +139,21 @@ pub const NOTES: &[(&str, Notes)] = &[
         "audit verify",
         Notes {
             examples: &[("Walk the whole chain", "remediator audit verify --state-dir /var/lib/remediator")],
-            codes: ["the chain holds", "it is broken, and the first bad entry is named", FAILED],
+            codes: [
+                "the chain holds, and so does the hash that was given",
+                "it is broken, and the first bad entry is named; or nobody can tell about the hash",
+                FAILED,
+            ],
         },
     ),
+    (
+        "audit search",
+        Notes {
+            examples: &[("Why was nothing done last night?", "remediator audit search --since 12h --outcome refused")],
+            codes: [FINE, "no record matches", FAILED],
+        },
+    ),
+    ("audit tail", Notes { examples: &[("Watch what it does", "remediator audit tail -f")], codes: FOR_ALL.codes }),
     (
         "audit export",
         Notes {
