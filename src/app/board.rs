@@ -105,9 +105,9 @@ mod tests {
 
     use super::*;
     use crate::api::board::AbortState;
-    use crate::api::desk::{Desk as _, DeskError};
+    use crate::api::desk::{Desk as _, DeskError, PauseOrder};
     use crate::app::desk::FrontDesk;
-    use crate::event::{RecordId, Step};
+    use crate::event::{PauseScope, RecordId, Step};
     use crate::reason::{Outcome, Reason};
     use crate::sim::bench::Bench;
     use crate::sim::shop::inventory;
@@ -131,6 +131,26 @@ mod tests {
     fn desk(bench: &Bench) -> FrontDesk {
         let (context, episodes) = (bench.context.clone(), bench.episodes.clone());
         FrontDesk { context, episodes, doors: Arc::new(watch::Sender::new(None)), probed: Mutex::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_misspelt_target_is_not_paused_and_what_docker_cannot_say_is() {
+        let bench = bench().await;
+        let known: Vec<String> =
+            bench.sim.with(|state| state.replicas.iter().map(|replica| replica.instance.to_string()).collect());
+        let order = |name: String| PauseOrder {
+            scope: PauseScope::Target(name),
+            actor: "ada".to_owned(),
+            reason: "mine".to_owned(),
+            lasting: None,
+        };
+        let error = desk(&bench).pause(order("inventory/inventory-22:8080".to_owned())).await.expect_err("misspelt");
+        assert!(matches!(&error, DeskError::NoSuch(said) if said.contains(&known[1])), "{error}");
+        assert!(bench.context.journal.read(|state| state.books.pauses.is_empty()));
+        desk(&bench).pause(order(format!("inventory/{}", known[1]))).await.expect("paused");
+        bench.sim.with(|state| state.engine.down = true);
+        desk(&bench).pause(order("inventory/inventory-22:8080".to_owned())).await.expect("taken, because nobody can say");
+        assert_eq!(bench.context.journal.read(|state| state.books.pauses.len()), 2);
     }
 
     /// One replica leaks, and its server never empties.

@@ -27,6 +27,7 @@ use crate::guard::view;
 use crate::heartbeat::overdue;
 use crate::pipeline::Context;
 use crate::reason::Reason;
+use crate::target::{LABEL_INSTANCE, LABEL_SERVICE};
 use crate::words;
 
 /// The real desk.
@@ -38,6 +39,8 @@ pub struct FrontDesk {
     pub probed: Mutex<Option<(Instant, Vec<Probe>)>>,
 }
 
+/// How long a pause of one target waits for Docker to say whether there is such a target.
+const PAUSE_ASKS_FOR: Duration = Duration::from_secs(2);
 /// How long an answer of readiness is good for.
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -75,6 +78,30 @@ impl FrontDesk {
             probe("balancer", balancer.map(|servers| format!("{} servers", servers.len())).map_err(|why| why.detail)),
             probe("alertmanager", silences.map(|_| answers("answers")).map_err(|why| why.detail)),
         ]
+    }
+
+    /// A misspelt target must not look like a paused one. When Docker cannot say at once, the pause is taken: it stops too
+    /// much rather than too little.
+    async fn replica_exists(&self, name: &str) -> Result<(), DeskError> {
+        let Some((service, instance)) = name.split_once('/') else { return Ok(()) };
+        let listed = tokio::time::timeout(PAUSE_ASKS_FOR, self.context.world.engine.containers()).await;
+        let Ok(Ok(containers)) = listed else { return Ok(()) };
+        let is = |labels: &std::collections::BTreeMap<String, String>, label: &str, value: &str| {
+            labels.get(label).is_some_and(|found| found == value)
+        };
+        let mut known: Vec<&str> = Vec::new();
+        for container in containers.iter().filter(|container| is(&container.labels, LABEL_SERVICE, service)) {
+            if is(&container.labels, LABEL_INSTANCE, instance) {
+                return Ok(());
+            }
+            known.extend(container.labels.get(LABEL_INSTANCE).map(String::as_str));
+        }
+        known.sort_unstable();
+        let known = crate::edge::redact::plain_line(&known.join(", "), 500);
+        Err(DeskError::NoSuch(format!(
+            "no container of {service} is labelled {LABEL_INSTANCE}={instance:?}, so nothing was paused; there are: {known}. \
+             For one that is still to come, pause the playbook"
+        )))
     }
 
     async fn order(&self, event: Event) -> Result<(), DeskError> {
@@ -167,6 +194,7 @@ impl Desk for FrontDesk {
             if !known {
                 return Err(DeskError::NoSuch(format!("no playbook has targets named {name:?}; write service/instance")));
             }
+            self.replica_exists(name).await?;
         }
         let until = order.lasting.and_then(|lasting| self.context.world.clock.now().checked_add(lasting.signed()).ok());
         let pause = Pause { scope: order.scope, actor: order.actor, reason: order.reason, until };

@@ -21,9 +21,11 @@ static SECRETS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let word = r#"[^\s&,;"'<>(){}\[\]]+"#;
     let name = "(?:password|passwd|passphrase|pwd|token|secret|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)";
     [
+        // The parameters of `Digest username="x", response="y"` are quoted one by one.
+        (r#"(?i)\b(digest)\s+[a-z]+="[^\r\n]*"#.to_owned(), "${1} [redacted]"),
         // `Authorization: Bearer x`, `"authorization":"Basic x"`, `Cookie: a=b; c=d`: everything up to the end.
         (
-            format!(r#"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-[a-z-]*(?:key|token))(["']?\s*[:=]\s*)(?:{QUOTED}|[^\r\n"']+)"#),
+            format!(r#"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|x-[a-z-]*(?:key|token))(\\?["']?\s*[:=]\s*)(?:{QUOTED}|\\"[^"\\]*|[^\r\n"']+)"#),
             "${1}${2}[redacted]",
         ),
         (r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=-]{16,}".to_owned(), "${1} [redacted]"),
@@ -114,6 +116,11 @@ mod tests {
         for (before, after) in [
             ("GET /x Authorization: Bearer abc.def", "GET /x Authorization: [redacted]"),
             (r#"{"authorization":"Basic dXNlcjpwYXNz","level":"warn"}"#, r#"{"authorization":[redacted],"level":"warn"}"#),
+            (r#"Authorization: Digest username="bob", response="deadbeef""#, "Authorization: [redacted]"),
+            (
+                r#"{"m":"{\"authorization\":\"Basic dXNlcjpwYXNz\",\"n\":1}"}"#,
+                r#"{"m":"{\"authorization\":[redacted]\",\"n\":1}"}"#,
+            ),
             ("Set-Cookie: sid=1; Path=/", "Set-Cookie: [redacted]"),
             ("x-api-key: 12345", "x-api-key: [redacted]"),
             ("got bearer 0123456789abcdef0123 from peer", "got bearer [redacted] from peer"),
