@@ -23,7 +23,7 @@ use crate::sim::shop::Replica;
 use crate::world::RuleAlertState;
 
 /// From taken in to acted or paged: patience with answers that are not yet clear, at their longest time-outs.
-pub const SHORT: SignedDuration = SignedDuration::from_mins(4);
+pub const SHORT: SignedDuration = SignedDuration::from_mins(5);
 /// Longer than every step and the verification of a run together.
 const RUN: SignedDuration = SignedDuration::from_mins(8);
 /// How soon somebody hears of a full disk.

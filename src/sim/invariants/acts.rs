@@ -11,6 +11,8 @@ use crate::sim::ledger::Act;
 /// How long Prometheus may have been blind when we begin: what it saw last is still younger than two scrapes, and then
 /// comes a run's own patience.
 const BLIND: SignedDuration = SignedDuration::from_secs(50);
+/// How old evidence is that was gathered without delay.
+const SEEN: SignedDuration = SignedDuration::from_secs(1);
 /// How long before an effect a silence or the pager's death may have come, so that the evidence was older.
 const HUSHED: SignedDuration = SignedDuration::from_secs(30);
 
@@ -29,6 +31,12 @@ impl<'a> Walk<'a> {
                 self.may(at, act, &record, &intent);
                 self.blind(at, act);
                 self.often(at, act, &intent);
+                // Evidence may be some seconds old; what Prometheus lists since then is not held against it.
+                let seen = record.evidence.as_ref().is_some_and(|evidence| act.program_now.duration_since(evidence.at) <= SEEN);
+                let limit = self.playbook(&intent.playbook).map(|playbook| playbook.guards.blast_radius.max_unhealthy);
+                self.must(Invariant::I3, at, !seen || limit.is_none_or(|limit| limit.allows(act.sick, act.all)), || {
+                    format!("{} of {} are sick, at most {limit:?}", act.sick, act.all)
+                });
                 self.drains.push((at, act, intent.playbook.clone()));
             }
             What::Restart { container, drained, .. } => {
@@ -108,9 +116,6 @@ impl<'a> Walk<'a> {
         let in_flight = act.also_drained + 1;
         self.must(Invariant::I3, at, in_flight <= radius.max_in_flight as usize, || {
             format!("{in_flight} are drained at once, at most {}", radius.max_in_flight)
-        });
-        self.must(Invariant::I3, at, radius.max_unhealthy.allows(act.sick, act.all), || {
-            format!("{} of {} are sick, at most {}", act.sick, act.all, radius.max_unhealthy)
         });
         self.budgets(at, playbook);
         let limits = self.scenario.limits;
