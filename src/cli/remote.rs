@@ -42,11 +42,11 @@ pub struct Remote {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Which remediator")]
     pub ca: Option<PathBuf>,
     /// For a listener with `client_ca`: our certificate, as PEM
-    #[arg(long, global = true, value_name = "FILE", requires = "key", help_heading = "Which remediator")]
-    pub cert: Option<PathBuf>,
-    /// The key of `--cert`, as PEM
-    #[arg(long, global = true, value_name = "FILE", requires = "cert", help_heading = "Which remediator")]
-    pub key: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key", help_heading = "Which remediator")]
+    pub client_cert: Option<PathBuf>,
+    /// The key of `--client-cert`, as PEM
+    #[arg(long, global = true, value_name = "FILE", requires = "client_cert", help_heading = "Which remediator")]
+    pub client_key: Option<PathBuf>,
     /// How long to wait for an answer
     #[arg(long, global = true, value_name = "DURATION", default_value = "10s", help_heading = "Which remediator")]
     pub timeout: Period,
@@ -174,7 +174,7 @@ fn client(base: &Url, remote: &Remote) -> anyhow::Result<Client> {
         .no_proxy()
         .pool_max_idle_per_host(0);
     let read = |file: &Path| std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()));
-    if let (Some(cert), Some(key)) = (&remote.cert, &remote.key) {
+    if let (Some(cert), Some(key)) = (&remote.client_cert, &remote.client_key) {
         let both = [read(cert)?, b"\n".to_vec(), read(key)?].concat();
         let identity = Identity::from_pem(&both);
         builder = builder.identity(identity.with_context(|| format!("{}: no certificate with its key", cert.display()))?);
