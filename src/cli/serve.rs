@@ -24,6 +24,8 @@ pub struct ServeArgs {
 /// # Errors
 /// Anything that keeps it from starting.
 pub async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
+    // A guard that can be switched off has no business beside production.
+    anyhow::ensure!(!cfg!(feature = "mutants"), "this build is for `sim --mutants` only and does not serve");
     let config = load(&args.config)?;
     super::log::start(&config.settings.log);
     for warning in &config.warnings {

@@ -232,7 +232,8 @@ async fn by_another_rule(
 }
 
 /// Every alert that fires for the target began before its container started, and the recovery query calls it well: a rule
-/// that looks back over a window goes on about the process before. Whoever restarted the container has cured it.
+/// that looks back over a window goes on about the process before. Whoever restarted the container has cured it, or nobody
+/// can say yet.
 async fn lags(
     metrics: &dyn Metrics,
     question: Question<'_>,
@@ -256,8 +257,16 @@ async fn lags(
     }
     let spec = &playbook.recovered;
     let named = target_labels(&playbook.replica_label, target, &accepted.alert.labels);
-    let query = Template::parse(&spec.query).and_then(|template| template.bind(&named)).ok()?;
-    let value = one_value(metrics, "the recovery query", &query, at).await.ok().filter(|value| *value < spec.below)?;
+    let query = match Template::parse(&spec.query).and_then(|template| template.bind(&named)) {
+        Ok(query) => query,
+        Err(error) => return Some(unbindable(error)),
+    };
+    let value = match one_value(metrics, "the recovery query", &query, at).await {
+        Ok(value) if value < spec.below => value,
+        Ok(_) => return None,
+        // That nobody can say how the new process does is no leave to restart it for what the old one did.
+        Err(why) => return Some(why),
+    };
     let detail = format!(
         "the alert began {} before the container started, and the recovery query is {}, below {}",
         crate::words::roughly(started.duration_since(began)),
