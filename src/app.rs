@@ -32,6 +32,7 @@ use crate::audit::patrol::keep_patrolling;
 use crate::config::settings::Retention;
 use crate::config::{Config, Settings};
 use crate::detect::caller::Gate;
+use crate::detect::look::Looks;
 use crate::detect::poll;
 use crate::detect::watchdog::Watchdog;
 use crate::edge::alertmanager::Alertmanager;
@@ -112,6 +113,7 @@ impl App {
         let journal = Journal::open(&settings.state_dir)?;
         let context = Context {
             world,
+            looks: Looks::default(),
             journal,
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             limits: Limits { fleet: settings.limits.fleet, group: settings.limits.group },

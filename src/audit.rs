@@ -9,6 +9,8 @@
 //! [`anchor`] is what it leaves in the place of the entries it takes out.
 
 pub mod anchor;
+#[doc(hidden)]
+pub mod bulk;
 pub mod chain;
 mod commit;
 pub mod export;

@@ -4,10 +4,13 @@
 //! "resolved" is a hint and never more.
 //!
 //! Races it accepts: two deliveries at the same moment are ordered by the journal's single writer, so exactly one of
-//! them opens the record and the other folds.
+//! them opens the record and the other folds. A delivery that adds nothing is answered from the committed state, as if it
+//! had come before the batch that is being written; what it touches is looked at after the answer is made, so that an
+//! episode which that batch ends is asked about once more.
 
 pub mod caller;
 pub mod confirm;
+pub mod look;
 pub mod payload;
 pub mod poll;
 pub mod watchdog;
@@ -70,14 +73,18 @@ pub async fn take_in(context: &Context, group: AlertGroup) -> Result<TakenIn, Un
     let others = alerts.into_iter().zip(&heard).filter(|(_, heard)| heard.is_none());
     let claims: Vec<Claim> = others.map(|(alert, _)| claim(&playbooks, alert)).collect();
     let origin = Origin { receiver, group_key, truncated, host: context.host.clone() };
+    let known = context.journal.read(|state| known(state, &claims, &origin, now));
     let clock = context.world.clock.clone();
-    let written = context.journal.transact(move |state| {
-        let intake = intake(state, claims, &origin, now, &|| clock.new_record());
-        match intake {
+    let written = async {
+        if let Some(taken) = known {
+            return Ok((Vec::new(), Ok(taken)));
+        }
+        let body = move |state: &State| match intake(state, &claims, &origin, now, &|| clock.new_record()) {
             Ok((drafts, taken)) => (drafts, Ok(taken)),
             Err(full) => (Vec::new(), Err(full)),
-        }
-    });
+        };
+        context.journal.transact(body).await
+    };
     let TakenIn { receipts, touched } = match written.await {
         Ok((_, taken)) => taken?,
         Err(_) if off(Mutant::Acknowledgement) => TakenIn { receipts: vec![unwritten(context)], touched: Vec::new() },
@@ -102,7 +109,7 @@ pub fn receive(
 ) -> Result<(Vec<Draft>, TakenIn), Unavailable> {
     let AlertGroup { receiver, group_key, truncated, alerts } = group;
     let claims: Vec<Claim> = alerts.into_iter().map(|alert| claim(playbooks, alert)).collect();
-    intake(state, claims, &Origin { receiver, group_key, truncated, host }, now, new_record)
+    intake(state, &claims, &Origin { receiver, group_key, truncated, host }, now, new_record)
 }
 
 /// The receipt that a mutant gives for what is not on disk.
@@ -184,30 +191,41 @@ fn named(alert: &Alert) -> LabelSet {
     labels
 }
 
+/// What is said to a delivery that adds nothing to this state; `None` when it may add something. A storm repeats itself, and
+/// its repetitions are not to wait for the disk.
+fn known(state: &State, claims: &[Claim], origin: &Origin, now: Timestamp) -> Option<TakenIn> {
+    let held = |claim: &Claim| state.under_way(&claim.key).is_some() || state.books.watches.contains_key(&claim.key);
+    if !claims.iter().all(|claim| claim.alert.status == AlertStatus::Resolved || held(claim)) {
+        return None;
+    }
+    // Nothing is opened for what is held, so that no id is asked for.
+    let (drafts, taken) = intake(state, claims, origin, now, &|| RecordId(Uuid::nil())).ok()?;
+    drafts.is_empty().then_some(taken)
+}
+
 /// What the delivery adds to the journal. Runs in the writer, so `state` is the newest there is.
 fn intake(
     state: &State,
-    claims: Vec<Claim>,
+    claims: &[Claim],
     origin: &Origin,
     now: Timestamp,
     new_record: &dyn Fn() -> RecordId,
 ) -> Result<(Vec<Draft>, TakenIn), Unavailable> {
-    let mut open: BTreeMap<EpisodeKey, (RecordId, Vec<String>)> = state
-        .open
-        .values()
-        .map(|record| {
-            let known = std::iter::once(record.accepted.fingerprint.clone());
-            let known = known.chain(record.members.iter().map(|member| member.fingerprint.clone()));
-            (record.accepted.key.clone(), (record.id, known.collect()))
-        })
-        .collect();
-    let mut unclaimed = state.books.watches.values().filter(|watch| watch.accepted.target.is_none()).count();
+    // What this delivery opens, and what it adds to the records that are open.
+    let mut met: BTreeMap<EpisodeKey, (RecordId, Vec<String>)> = BTreeMap::new();
+    let mut opened = 0;
+    let mut unclaimed = None;
     let mut drafts = Vec::new();
     let mut taken = TakenIn { receipts: Vec::new(), touched: Vec::new() };
     for claim in claims {
         let fingerprint = claim.alert.labels.fingerprint().to_string();
         let watched = state.books.watches.get(&claim.key).map(|watch| watch.record);
-        let held = open.get_mut(&claim.key);
+        if let Some(record) = state.under_way(&claim.key).filter(|_| !met.contains_key(&claim.key)) {
+            let members = record.members.iter().map(|member| &member.fingerprint);
+            let known = std::iter::once(&record.accepted.fingerprint).chain(members).cloned().collect();
+            met.insert(claim.key.clone(), (record.id, known));
+        }
+        let held = met.get_mut(&claim.key);
         if held.is_some() || watched.is_some() || claim.alert.status == AlertStatus::Firing {
             taken.touched.push(claim.key.clone());
         }
@@ -224,24 +242,29 @@ fn intake(
                 (Some(*id), ReceiptState::Folded, "this episode is under way")
             }
             (AlertStatus::Firing, None, Some(id)) => {
-                let accepted = accepted(&claim, &fingerprint, origin);
+                let accepted = accepted(claim, &fingerprint, origin);
                 if state.books.watches.get(&claim.key).is_some_and(|watch| !watch.knows(&accepted)) {
                     drafts.push(Draft::global(now, Event::Joined { accepted: Box::new(accepted), of: Some(id) }));
                 }
                 (Some(id), ReceiptState::Folded, "this episode is being watched and is asked about again now")
             }
-            (AlertStatus::Firing, None, None) if claim.target.is_none() && unclaimed >= MAX_UNCLAIMED => {
+            (AlertStatus::Firing, None, None)
+                if claim.target.is_none() && *unclaimed.get_or_insert_with(|| unclaimed_in(state)) >= MAX_UNCLAIMED =>
+            {
                 (None, ReceiptState::Folded, "too many alerts that no playbook wants; this one is not written down")
             }
             (AlertStatus::Firing, None, None) => {
-                unclaimed += usize::from(claim.target.is_none());
-                if open.len() + state.books.watches.len() >= MAX_OPEN {
+                if claim.target.is_none() {
+                    unclaimed = unclaimed.map(|count| count + 1);
+                }
+                if state.open.len() + opened + state.books.watches.len() >= MAX_OPEN {
                     let detail = format!("{MAX_OPEN} episodes are open or watched; deliver again later");
                     return Err(Unavailable::new(Reason::StoreUnavailable, detail));
                 }
                 let id = new_record();
-                drafts.push(Draft::of(id, now, Event::Accepted { accepted: Box::new(accepted(&claim, &fingerprint, origin)) }));
-                open.insert(claim.key.clone(), (id, vec![fingerprint.clone()]));
+                drafts.push(Draft::of(id, now, Event::Accepted { accepted: Box::new(accepted(claim, &fingerprint, origin)) }));
+                met.insert(claim.key.clone(), (id, vec![fingerprint.clone()]));
+                opened += 1;
                 (Some(id), ReceiptState::Accepted, "written down; Prometheus is asked next")
             }
         };
@@ -252,7 +275,7 @@ fn intake(
             status: claim.alert.status,
             target: claim.target.as_ref().map(ToString::to_string),
             reason: claim.playbook.is_none().then_some(Reason::NoPlaybook),
-            playbook: claim.playbook,
+            playbook: claim.playbook.clone(),
             state,
             detail: detail.to_owned(),
         });
@@ -260,6 +283,11 @@ fn intake(
     taken.touched.sort();
     taken.touched.dedup();
     Ok((drafts, taken))
+}
+
+/// Watched episodes that no playbook wants.
+fn unclaimed_in(state: &State) -> usize {
+    state.books.watches.values().filter(|watch| watch.accepted.target.is_none()).count()
 }
 
 fn member(alert: &Alert, fingerprint: &str, origin: &Origin) -> Member {

@@ -136,7 +136,7 @@ impl Episodes {
     }
 
     fn is_open(&self, key: &EpisodeKey) -> bool {
-        self.context.journal.read(|state| state.open.values().any(|record| record.accepted.key == *key))
+        self.context.journal.read(|state| state.under_way(key).is_some())
     }
 
     fn task(&self, key: &EpisodeKey) -> Arc<Task> {
@@ -217,7 +217,7 @@ impl Episodes {
 
     fn work(&self, key: &EpisodeKey) -> Work {
         self.context.journal.read(|state| {
-            if let Some(record) = state.open.values().find(|record| record.accepted.key == *key) {
+            if let Some(record) = state.under_way(key) {
                 return Work::Walk(Box::new(record.clone()));
             }
             state.books.watches.get(key).map_or(Work::Nothing, |watch| Work::Watch(Box::new(watch.clone())))

@@ -15,6 +15,7 @@ use crate::decide::decision::{Decision, Explained, Finding, Plan, decide};
 use crate::decide::evidence::{Evidence, Reading};
 use crate::decide::playbook::Playbook;
 use crate::detect::confirm::{Question, confirm};
+use crate::detect::look::Looks;
 use crate::detect::target_of;
 use crate::detect::watchdog::Watchdog;
 use crate::event::{Accepted, Draft, Event, Phase, Record, Step};
@@ -36,6 +37,8 @@ const PATIENCE: u32 = 3;
 #[derive(Clone)]
 pub struct Context {
     pub world: World,
+    /// Of that world, shared by all walks.
+    pub looks: Looks,
     pub journal: Journal,
     pub playbooks: Arc<RwLock<Arc<Vec<Playbook>>>>,
     pub limits: Limits,
@@ -157,7 +160,7 @@ async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<
     // Nothing is changed by asking, so that a Prometheus that takes its time does not hold up the stop.
     tokio::select! {
         biased;
-        evidence = confirm(&context.world, question, context.world.clock.now()) => Ok(evidence),
+        evidence = confirm(&context.world, &context.looks, question) => Ok(evidence),
         () = context.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "stopped while confirming")),
     }
 }

@@ -67,7 +67,7 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut Option<Time
     let seen = watch.clone();
     // A delivery may have come in while we asked; then what it says is asked about first.
     let written = context.journal.transact(move |state| {
-        let taken = state.open.values().any(|record| record.accepted.key == seen.key);
+        let taken = state.under_way(&seen.key).is_some();
         let unchanged = state.books.watches.get(&seen.key) == Some(&seen);
         (if taken || !unchanged { Vec::new() } else { vec![draft] }, ())
     });
@@ -132,8 +132,8 @@ async fn fresh_answer(context: &Context, accepted: &Accepted) -> Option<(Evidenc
     let target = accepted.target.as_ref()?;
     let siblings = context.playbooks();
     let question = Question { accepted, target, playbook: &playbook, siblings: siblings.as_slice() };
-    let now = context.world.clock.now();
-    let evidence = confirm(&context.world, question, now).await;
+    let evidence = confirm(&context.world, &context.looks, question).await;
+    let now = evidence.at;
     let answer = match plan_of(decide(&playbook, &evidence, now)) {
         Err(ending) => Some(ending),
         Ok(plan) => {

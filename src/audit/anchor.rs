@@ -107,7 +107,7 @@ impl Anchor {
     pub(super) fn state(&self) -> Result<State, Broken> {
         let Folded { books, open } = self.folded()?;
         let open = open.into_iter().map(|carried| (carried.record.id, carried.record)).collect();
-        Ok(State { books, open, head: self.head.clone() })
+        Ok(State::of(books, open, self.head.clone()))
     }
 
     /// The first entry of each record that was open at the anchor.

@@ -10,7 +10,7 @@
 //!
 //! Beside batches the writer has chores, one commit each: taking out old entries, giving free pages back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -28,6 +28,7 @@ use crate::audit::state::State;
 use crate::edge::sqlite;
 use crate::event::{Draft, Entry, Event, IllegalTransition, Record, RecordId};
 use crate::guard::ledger::Books;
+use crate::target::EpisodeKey;
 
 /// Longest body of one entry, in bytes. The largest are evidence: a few hundred log lines of 2,000 bytes each.
 const MAX_BODY: usize = 8 << 20;
@@ -266,9 +267,10 @@ impl Core {
                 Some((id, (staged.opened.get(&id).copied(), record)))
             })
             .collect();
-        let books_changed = self.published.read(|published| books_differ(published, working));
-        let changes =
-            Changes { links: &staged.links, entries: &staged.entries, records: &records, state: working, books_changed };
+        let (books_changed, watches) =
+            self.published.read(|published| (books_differ(published, working), watches_touched(published, working, staged)));
+        let (links, entries) = (&staged.links, &staged.entries);
+        let changes = Changes { links, entries, records: &records, state: working, books_changed, watches: &watches };
         sqlite::write(&mut self.conn, |transaction| {
             if let Some(cut) = cut {
                 prune::carry_out(transaction, cut)?;
@@ -311,16 +313,28 @@ fn fold(state: &mut State, staged: &Staged) {
     }
 }
 
-/// Whether the books must be stored again. What changes with nearly every entry is stored with the stamp instead.
+/// Episodes whose watch the batch may have changed, as only these events do, and did.
+fn watches_touched(old: &State, new: &State, staged: &Staged) -> BTreeSet<EpisodeKey> {
+    let key = |entry: &Entry| match &entry.event {
+        Event::Closed { .. } => Some(staged.closed.get(&entry.record?)?.accepted.key.clone()),
+        Event::Joined { accepted, .. } => Some(accepted.key.clone()),
+        Event::WatchEnded { key, .. } => Some(key.clone()),
+        _ => None,
+    };
+    let changed = |key: &EpisodeKey| old.books.watches.get(key) != new.books.watches.get(key);
+    staged.entries.iter().filter_map(key).filter(changed).collect()
+}
+
+/// Whether the books must be stored again. What changes with nearly every entry is stored with the stamp instead, and
+/// watches have rows of their own.
 fn books_differ(old: &State, new: &State) -> bool {
     if old.head.seq == 0 {
         return true;
     }
     // No `..`: a new field must say where it is stored.
-    let Books { last_at: _, last_decision: _, live, shadow, pauses, drained, watches, anchored } = &old.books;
+    let Books { last_at: _, last_decision: _, live, shadow, pauses, drained, watches: _, anchored } = &old.books;
     let new = &new.books;
-    (live, shadow, pauses, drained, watches, anchored)
-        != (&new.live, &new.shadow, &new.pauses, &new.drained, &new.watches, &new.anchored)
+    (live, shadow, pauses, drained, anchored) != (&new.live, &new.shadow, &new.pauses, &new.drained, &new.anchored)
 }
 
 fn disk_full() -> JournalError {

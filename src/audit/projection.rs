@@ -3,9 +3,11 @@
 //! Promise: projections change in the same transaction as the entries they are folded from, and are made again from the
 //! entries whenever they cannot be trusted: another head, another [`VERSION`], a body that cannot be read.
 //!
-//! Times in `records` are nanoseconds since 1970: texts of different precision do not sort by time.
+//! Times in `records` are nanoseconds since 1970: texts of different precision do not sort by time. `tide` is the latest
+//! `opened_at` of a record and of those opened before it: records are listed in the order of opening, a clock may go
+//! back, and a question about a time has to find its place in that order without reading its way there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
@@ -17,10 +19,11 @@ use crate::audit::chain::{self, Head, Link, canonical};
 use crate::audit::state::State;
 use crate::edge::sqlite::{count, integer};
 use crate::event::{Entry, Event, Record, RecordId};
-use crate::guard::ledger::Books;
+use crate::guard::ledger::{Books, Watch};
+use crate::target::EpisodeKey;
 
 /// Raised whenever folding the same entries gives something else than before, so that old projections are made again.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 pub(super) const MIGRATIONS: &[&str] = &[
     "
@@ -65,6 +68,32 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE heartbeat(one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL) STRICT;
 ",
+    // Filled again from the entries, as the version of the projections is another. The number of its first entry is a
+    // record's place in every list, so it is the row's own key: each index leads in that order without naming it.
+    "
+    DROP TABLE record_alerts;
+    DROP TABLE records;
+    CREATE TABLE records(
+        opened_seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL, key TEXT NOT NULL,
+        opened_at INTEGER NOT NULL, tide INTEGER NOT NULL, closed_at INTEGER, outcome TEXT, reason_code TEXT, playbook TEXT,
+        service TEXT, instance TEXT, fingerprint TEXT NOT NULL, group_key TEXT NOT NULL, body TEXT NOT NULL) STRICT;
+    CREATE INDEX records_outcome ON records(outcome) WHERE outcome IS NOT NULL;
+    CREATE INDEX records_reason ON records(reason_code) WHERE reason_code IS NOT NULL;
+    CREATE INDEX records_playbook ON records(playbook);
+    CREATE INDEX records_target ON records(service, instance);
+    CREATE INDEX records_key ON records(key);
+    CREATE INDEX records_tide ON records(tide);
+    CREATE INDEX records_behind ON records(opened_seq) WHERE opened_at < tide;
+    CREATE INDEX records_closed ON records(seq) WHERE closed_at IS NOT NULL;
+    CREATE INDEX records_open ON records(opened_seq) WHERE closed_at IS NULL;
+    CREATE TABLE record_alerts(
+        fingerprint TEXT NOT NULL, record INTEGER NOT NULL, group_key TEXT NOT NULL,
+        PRIMARY KEY(fingerprint, record, group_key)) STRICT, WITHOUT ROWID;
+    CREATE INDEX record_alerts_group_key ON record_alerts(group_key, record);
+    CREATE INDEX record_alerts_record ON record_alerts(record);
+
+    CREATE TABLE watches(key TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Which entries the projections are folded from, and those fields of the books that change with nearly every entry:
@@ -85,7 +114,10 @@ pub(super) struct Changes<'a> {
     /// Every record that the entries belong to, as it is after them; with the number of its first entry if that is new.
     pub records: &'a BTreeMap<RecordId, (Option<u64>, &'a Record)>,
     pub state: &'a State,
+    /// Whether the books are stored again; their watches are not part of that.
     pub books_changed: bool,
+    /// Episodes whose watch began, changed or ended.
+    pub watches: &'a BTreeSet<EpisodeKey>,
 }
 
 /// # Errors
@@ -96,14 +128,20 @@ pub(super) fn save(transaction: &Transaction<'_>, changes: &Changes<'_>) -> Resu
             .prepare_cached("INSERT INTO entries(seq, ts, record, kind, body, prev_hash, hash) VALUES (?,?,?,?,?,?,?)")?
             .execute(params![integer(link.seq), link.ts, link.record, link.kind, link.body, link.prev_hash, link.hash])?;
     }
-    for (opened_seq, record) in changes.records.values() {
+    let mut records: Vec<_> = changes.records.values().collect();
+    // Each new one looks at the tide of the one before it.
+    records.sort_by_key(|(opened_seq, _)| *opened_seq);
+    for (opened_seq, record) in records {
         save_record(transaction, *opened_seq, record)?;
+    }
+    for key in changes.watches {
+        save_watch(transaction, key, changes.state.books.watches.get(key))?;
     }
     for entry in changes.entries {
         save_joined(transaction, entry)?;
     }
     if changes.books_changed {
-        put(transaction, "books", &Books { last_at: Timestamp::default(), last_decision: None, ..changes.state.books.clone() })?;
+        put(transaction, "books", &without_watches(&changes.state.books))?;
     }
     let Books { last_at, last_decision, .. } = changes.state.books;
     let stamp = Stamp { version: VERSION, head: changes.state.head.clone(), last_at, last_decision };
@@ -123,7 +161,8 @@ fn save_record(transaction: &Transaction<'_>, opened_seq: Option<u64>, record: &
         transaction
             .prepare_cached(
                 "INSERT INTO records(id, opened_seq, seq, key, opened_at, closed_at, outcome, reason_code, playbook, service,
-                 instance, fingerprint, group_key, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                 instance, fingerprint, group_key, body, tide) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,
+                 max(?5, coalesce((SELECT tide FROM records WHERE opened_seq < ?2 ORDER BY opened_seq DESC LIMIT 1), ?5)))",
             )?
             .execute(params![
                 id,
@@ -146,26 +185,59 @@ fn save_record(transaction: &Transaction<'_>, opened_seq: Option<u64>, record: &
             .prepare_cached("UPDATE records SET seq=?, closed_at=?, outcome=?, reason_code=?, body=? WHERE id=?")?
             .execute(params![integer(record.seq), closed_at, outcome, reason, body, id])?;
     }
-    let first = (accepted.fingerprint.as_str(), accepted.group_key.as_str());
-    let alerts = record.members.iter().map(|member| (member.fingerprint.as_str(), member.group_key.as_str()));
-    for (fingerprint, group_key) in std::iter::once(first).chain(alerts) {
+    if let Some(opened_seq) = opened_seq {
         transaction
             .prepare_cached("INSERT OR IGNORE INTO record_alerts(fingerprint, group_key, record) VALUES (?,?,?)")?
-            .execute(params![fingerprint, group_key, id])?;
+            .execute(params![accepted.fingerprint, accepted.group_key, integer(opened_seq)])?;
+    }
+    for member in &record.members {
+        save_alert(transaction, &member.fingerprint, &member.group_key, &id)?;
     }
     Ok(())
+}
+
+/// Makes a record findable by one more alert.
+fn save_alert(transaction: &Transaction<'_>, fingerprint: &str, group_key: &str, id: &str) -> Result<(), JournalError> {
+    transaction
+        .prepare_cached(
+            "INSERT OR IGNORE INTO record_alerts(fingerprint, group_key, record) SELECT ?, ?, opened_seq FROM records WHERE id = ?",
+        )?
+        .execute(params![fingerprint, group_key, id])?;
+    Ok(())
+}
+
+/// Each watch has a row of its own: there may be thousands, and one of them changes at a time.
+fn save_watch(transaction: &Transaction<'_>, key: &EpisodeKey, watch: Option<&Watch>) -> Result<(), JournalError> {
+    match watch {
+        Some(watch) => transaction
+            .prepare_cached("INSERT INTO watches(key, body) VALUES (?,?) ON CONFLICT(key) DO UPDATE SET body = excluded.body")?
+            .execute(params![key.as_str(), readable(watch)?])?,
+        None => transaction.prepare_cached("DELETE FROM watches WHERE key = ?")?.execute([key.as_str()])?,
+    };
+    Ok(())
+}
+
+/// What is stored as one text: neither the watches, which have rows, nor what the stamp has.
+fn without_watches(books: &Books) -> Books {
+    // No `..`: a new field must say where it is stored.
+    let Books { last_at: _, last_decision: _, live, shadow, pauses, drained, watches: _, anchored } = books;
+    Books {
+        last_at: Timestamp::default(),
+        last_decision: None,
+        live: live.clone(),
+        shadow: shadow.clone(),
+        pauses: pauses.clone(),
+        drained: drained.clone(),
+        watches: BTreeMap::new(),
+        anchored: anchored.clone(),
+    }
 }
 
 /// An alert that joined a watched episode leads to the record that the watch points to. Alertmanager throws our answer
 /// away, so that its fingerprint is all that anybody has to look by. The record itself is closed and stays as it is.
 fn save_joined(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), JournalError> {
     let Event::Joined { accepted, of: Some(id) } = &entry.event else { return Ok(()) };
-    transaction
-        .prepare_cached(
-            "INSERT OR IGNORE INTO record_alerts(fingerprint, group_key, record) SELECT ?, ?, id FROM records WHERE id = ?",
-        )?
-        .execute(params![accepted.fingerprint, accepted.group_key, id.to_string()])?;
-    Ok(())
+    save_alert(transaction, &accepted.fingerprint, &accepted.group_key, &id.to_string())
 }
 
 /// The state that the projections hold, or `None` when they are not those of the last entry.
@@ -182,14 +254,19 @@ fn stored(conn: &Connection, head: Head) -> rusqlite::Result<Option<State>> {
         return Ok(None);
     };
     let Some(books) = get::<Books>(conn, "books")? else { return Ok(None) };
-    let books = Books { last_at: stamp.last_at, last_decision: stamp.last_decision, ..books };
-    let mut state = State { books, head, ..State::default() };
+    let mut books = Books { last_at: stamp.last_at, last_decision: stamp.last_decision, ..books };
+    let mut statement = conn.prepare("SELECT body FROM watches")?;
+    for body in statement.query_map((), |row| row.get::<_, String>(0))? {
+        let Ok(watch) = serde_json::from_str::<Watch>(&body?) else { return Ok(None) };
+        books.watches.insert(watch.key.clone(), watch);
+    }
+    let mut open = BTreeMap::new();
     let mut statement = conn.prepare("SELECT body FROM records WHERE closed_at IS NULL")?;
     for body in statement.query_map((), |row| row.get::<_, String>(0))? {
         let Ok(record) = serde_json::from_str::<Record>(&body?) else { return Ok(None) };
-        state.open.insert(record.id, record);
+        open.insert(record.id, record);
     }
-    Ok(Some(state))
+    Ok(Some(State::of(books, open, head)))
 }
 
 /// The last entry, checked against its own hash. The rest of the chain is `audit verify`'s business.
@@ -206,7 +283,7 @@ fn head(conn: &Connection) -> Result<Head, JournalError> {
 /// # Errors
 /// The first entry that cannot be believed: nothing is made from a broken chain.
 pub(super) fn rebuild(transaction: &Transaction<'_>) -> Result<State, JournalError> {
-    transaction.execute_batch("DELETE FROM record_alerts; DELETE FROM records; DELETE FROM projections;")?;
+    transaction.execute_batch("DELETE FROM record_alerts; DELETE FROM records; DELETE FROM watches; DELETE FROM projections;")?;
     let anchor = Anchor::load(transaction)?;
     // Those that were open when the entries before were pruned.
     let mut opened = anchor.as_ref().map_or_else(|| Ok(BTreeMap::new()), Anchor::opened)?;
@@ -230,7 +307,14 @@ pub(super) fn rebuild(transaction: &Transaction<'_>) -> Result<State, JournalErr
         return Err(error);
     }
     let records = state.open.iter().map(|(id, record)| (*id, (opened.get(id).copied(), record))).collect();
-    save(transaction, &Changes { links: &[], entries: &[], records: &records, state: &state, books_changed: true })?;
+    let watches = state.books.watches.keys().cloned().collect();
+    let (links, entries) = (&[][..], &[][..]);
+    save(transaction, &Changes { links, entries, records: &records, state: &state, books_changed: true, watches: &watches })?;
+    // They were written in the order of closing.
+    transaction.execute_batch(
+        "UPDATE records SET tide = t.tide FROM (SELECT opened_seq, max(opened_at) OVER (ORDER BY opened_seq) AS tide FROM records) t
+         WHERE t.opened_seq = records.opened_seq AND t.tide <> records.tide",
+    )?;
     Ok(state)
 }
 

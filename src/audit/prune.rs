@@ -274,7 +274,7 @@ pub(super) fn carry_out(transaction: &Transaction<'_>, cut: &Cut) -> Result<(), 
     cut.anchor.store(transaction)?;
     let through = integer(cut.pruned.through);
     transaction.execute(
-        "DELETE FROM record_alerts WHERE record IN (SELECT id FROM records WHERE closed_at IS NOT NULL AND seq <= ?)",
+        "DELETE FROM record_alerts WHERE record IN (SELECT opened_seq FROM records WHERE closed_at IS NOT NULL AND seq <= ?)",
         [through],
     )?;
     transaction.execute("DELETE FROM records WHERE closed_at IS NOT NULL AND seq <= ?", [through])?;

@@ -89,6 +89,9 @@ impl FromStr for Cursor {
 }
 
 const FOUND: &str = "SELECT r.body, e.hash, r.opened_seq, r.seq FROM records r JOIN entries e ON e.seq = r.seq";
+/// The same from the alerts' side, which are in the order of the records: the newest fifty of a million are read as fifty.
+const FOUND_BY_ALERT: &str = "SELECT r.body, e.hash, r.opened_seq, r.seq FROM record_alerts a
+    CROSS JOIN records r ON r.opened_seq = a.record CROSS JOIN entries e ON e.seq = r.seq";
 
 pub(crate) fn found(conn: &Connection, id: RecordId) -> Result<Option<Found>, JournalError> {
     let mut statement = conn.prepare_cached(&format!("{FOUND} WHERE r.id = ?"))?;
@@ -98,10 +101,15 @@ pub(crate) fn found(conn: &Connection, id: RecordId) -> Result<Option<Found>, Jo
 
 pub(crate) fn page(conn: &Connection, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Page, JournalError> {
     let limit = limit.clamp(1, MAX_LIMIT);
-    let (conditions, mut values) = conditions(filter, cursor);
+    let by_alert = filter.fingerprint.is_some() || filter.group_key.is_some();
+    let (conditions, mut values) = conditions(filter, cursor, by_alert);
     // One more than asked for says whether there is a next page.
     values.push(Value::Integer(integer(limit as u64 + 1)));
-    let sql = format!("{FOUND} WHERE {conditions} ORDER BY r.opened_seq DESC LIMIT ?");
+    let sql = if by_alert {
+        format!("{FOUND_BY_ALERT} WHERE {conditions} GROUP BY a.record ORDER BY a.record DESC LIMIT ?")
+    } else {
+        format!("{FOUND} WHERE {conditions} ORDER BY r.opened_seq DESC LIMIT ?")
+    };
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), raw)?;
     let mut items = Vec::new();
@@ -119,49 +127,67 @@ pub(crate) fn page(conn: &Connection, filter: &Filter, cursor: Option<Cursor>, l
     Ok(Page { items, next: more.then_some(Cursor(last)) })
 }
 
-/// The filter as SQL. Only fixed text goes into the statement; values are bound.
-fn conditions(filter: &Filter, cursor: Option<Cursor>) -> (String, Vec<Value>) {
-    let mut sql = vec!["1"];
+/// The filter as SQL, of [`FOUND_BY_ALERT`] or else of [`FOUND`]. Only fixed text goes into the statement; values are bound.
+fn conditions(filter: &Filter, cursor: Option<Cursor>, by_alert: bool) -> (String, Vec<Value>) {
+    let place = if by_alert { "a.record" } else { "r.opened_seq" };
+    let mut sql = vec!["1".to_owned()];
     let mut values = Vec::new();
-    let mut and = |condition: &'static str, value: Value| {
-        sql.push(condition);
-        values.push(value);
+    let mut and = |condition: &str, bound: &[Value]| {
+        sql.push(condition.to_owned());
+        values.extend_from_slice(bound);
     };
     if let Some(Cursor(before)) = cursor {
-        and("r.opened_seq < ?", Value::Integer(integer(before)));
+        and(&format!("{place} < ?"), &[Value::Integer(integer(before))]);
     }
     if let Some(outcome) = filter.outcome {
-        and("r.outcome = ?", text(outcome.word()));
+        and("r.outcome = ?", &[text(outcome.word())]);
     }
     if let Some(reason) = filter.reason {
-        and("r.reason_code = ?", text(reason.code()));
+        and("r.reason_code = ?", &[text(reason.code())]);
     }
     if let Some(playbook) = &filter.playbook {
-        and("r.playbook = ?", text(playbook.as_str()));
+        and("r.playbook = ?", &[text(playbook.as_str())]);
     }
     if let Some(target) = &filter.target {
         // A service's name holds no slash, an instance may.
         let (service, instance) = target.split_once('/').unwrap_or((target, ""));
-        and("r.service = ?", text(service));
-        and("r.instance = ?", text(instance));
+        and("r.service = ?", &[text(service)]);
+        and("r.instance = ?", &[text(instance)]);
     }
     if let Some(fingerprint) = &filter.fingerprint {
-        and("r.id IN (SELECT record FROM record_alerts WHERE fingerprint = ?)", text(fingerprint));
+        let any = "r.opened_seq IN (SELECT record FROM record_alerts WHERE fingerprint = ?)";
+        and(if by_alert { "a.fingerprint = ?" } else { any }, &[text(fingerprint)]);
     }
     if let Some(group_key) = &filter.group_key {
-        and("r.id IN (SELECT record FROM record_alerts WHERE group_key = ?)", text(group_key));
+        let condition = match (by_alert, &filter.fingerprint) {
+            (true, None) => "a.group_key = ?",
+            // Beside a fingerprint it may be another alert's of the same record.
+            (true, Some(_)) => "EXISTS (SELECT 1 FROM record_alerts g WHERE g.record = a.record AND g.group_key = ?)",
+            (false, _) => "r.opened_seq IN (SELECT record FROM record_alerts WHERE group_key = ?)",
+        };
+        and(condition, &[text(group_key)]);
     }
     if let Some(since) = filter.since {
-        and("r.opened_at >= ?", Value::Integer(nanos(since)));
+        let since = Value::Integer(nanos(since));
+        and("r.opened_at >= ?", std::slice::from_ref(&since));
+        // None is before this place.
+        let first = "SELECT opened_seq FROM records WHERE tide >= ? ORDER BY tide, opened_seq LIMIT 1";
+        and(&format!("{place} >= ({first})"), &[since]);
     }
     if let Some(until) = filter.until {
-        and("r.opened_at < ?", Value::Integer(nanos(until)));
+        let until = Value::Integer(nanos(until));
+        and("r.opened_at < ?", std::slice::from_ref(&until));
+        // None is after the later of these: where the tide has not come so far yet, and the last one that was opened while
+        // the clock was behind.
+        let tide = "SELECT opened_seq FROM records WHERE tide < ? ORDER BY tide DESC, opened_seq DESC LIMIT 1";
+        let behind = "SELECT opened_seq FROM records WHERE opened_at < tide AND opened_at < ? ORDER BY opened_seq DESC LIMIT 1";
+        and(&format!("{place} <= max(coalesce(({tide}), 0), coalesce(({behind}), 0))"), &[until.clone(), until]);
     }
     if let Some(key) = &filter.key {
-        and("r.key = ?", text(key.as_str()));
+        and("r.key = ?", &[text(key.as_str())]);
     }
     if let Some(open) = filter.open {
-        and("(r.closed_at IS NULL) = ?", Value::Integer(i64::from(open)));
+        and(if open { "r.closed_at IS NULL" } else { "r.closed_at IS NOT NULL" }, &[]);
     }
     (sql.join(" AND "), values)
 }
@@ -171,7 +197,7 @@ fn conditions(filter: &Filter, cursor: Option<Cursor>) -> (String, Vec<Value>) {
 /// # Errors
 /// The store cannot be read.
 pub(crate) fn each_closed(conn: &Connection, filter: &Filter, mut each: impl FnMut(&Found) -> bool) -> Result<(), JournalError> {
-    let (conditions, values) = conditions(&Filter { open: Some(false), ..filter.clone() }, None);
+    let (conditions, values) = conditions(&Filter { open: Some(false), ..filter.clone() }, None, false);
     let mut statement = conn.prepare(&format!("{FOUND} WHERE {conditions} ORDER BY r.seq"))?;
     for row in statement.query_map(params_from_iter(values), raw)? {
         if !each(&parse(row?)?.0) {
@@ -299,6 +325,31 @@ mod tests {
         }
         let one = journal.query(none, None, 0).await.expect("a page");
         assert_eq!(one.items.len(), 1, "a limit of nothing is brought into range");
+    }
+
+    /// The clock may go back and forth; a question about a time finds exactly what was opened then, in the order of opening.
+    #[tokio::test]
+    async fn times_are_found_although_the_clock_jumped() {
+        let journal = Journal::in_memory().expect("a journal");
+        let second = |n: i64| start().checked_add(jiff::SignedDuration::from_secs(n)).expect("in range");
+        let times = [10, 20, 21, 5, 6, 30, 7, 31, 31, 40, 2, 41];
+        for (number, at) in (1..).zip(times) {
+            journal.append(opens(number, u8::try_from(number % 3).expect("small"), second(at))).await.expect("opened");
+        }
+        let fingerprint = Some(format!("{:016x}", 1));
+        for since in [None, Some(0), Some(6), Some(20), Some(31), Some(41), Some(50)] {
+            for until in [None, Some(0), Some(3), Some(7), Some(21), Some(31), Some(50)] {
+                let inside = |at: i64| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
+                let matching = times.iter().enumerate().filter(|(_, at)| inside(**at));
+                let wanted: Vec<u128> = matching.map(|(index, _)| index as u128 + 1).rev().collect();
+                let filter = Filter { since: since.map(second), until: until.map(second), ..Filter::default() };
+                let found = numbers(&journal.query(filter.clone(), None, 50).await.expect("a page"));
+                assert_eq!(found, wanted, "{since:?} {until:?}");
+                let of_one = Filter { fingerprint: fingerprint.clone(), ..filter };
+                let found = numbers(&journal.query(of_one, None, 50).await.expect("a page"));
+                assert_eq!(found, wanted.iter().copied().filter(|n| n % 3 == 1).collect::<Vec<_>>(), "{since:?} {until:?}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
 //! What the journal knows, in memory: the fold of all its entries, without the records that are closed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audit::chain::Head;
 use crate::event::{Entry, Event, IllegalTransition, Record, RecordId};
 use crate::guard::ledger::Books;
+use crate::target::EpisodeKey;
 
 /// Everything that a transaction may look at.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,9 +14,23 @@ pub struct State {
     /// Records that have no outcome yet.
     pub open: BTreeMap<RecordId, Record>,
     pub head: Head,
+    /// The open records by their episodes: a storm looks up thousands, and must not walk through all of them for each.
+    keys: BTreeSet<(EpisodeKey, RecordId)>,
 }
 
 impl State {
+    pub fn of(books: Books, open: BTreeMap<RecordId, Record>, head: Head) -> State {
+        let keys = open.values().map(|record| (record.accepted.key.clone(), record.id)).collect();
+        State { books, open, head, keys }
+    }
+
+    /// The open record of an episode; the oldest, should there be several.
+    pub fn under_way(&self, key: &EpisodeKey) -> Option<&Record> {
+        let first = (key.clone(), RecordId(uuid::Uuid::nil()));
+        let (of, id) = self.keys.range(first..).next()?;
+        if of == key { self.open.get(id) } else { None }
+    }
+
     /// Folds one entry in: first its record, then the books. Answers the record if the entry closed it.
     /// `head.hash` is the chain's business and stays as it is.
     ///
@@ -39,6 +54,7 @@ impl State {
             // Says "nothing" for a record that is closed, too: the state does not remember those.
             None => {
                 let record = Record::open(entry)?;
+                self.keys.insert((record.accepted.key.clone(), id));
                 self.open.insert(id, record);
             }
         }
@@ -46,7 +62,11 @@ impl State {
         self.books.apply(entry, record);
         self.head.seq = entry.seq;
         let closed = record.is_some_and(Record::is_closed);
-        Ok(if closed { self.open.remove(&id) } else { None })
+        let ended = if closed { self.open.remove(&id) } else { None };
+        if let Some(record) = &ended {
+            self.keys.remove(&(record.accepted.key.clone(), id));
+        }
+        Ok(ended)
     }
 }
 

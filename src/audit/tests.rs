@@ -78,7 +78,7 @@ proptest! {
             let tables = |conn: &Connection| -> Vec<String> {
                 let sql = "SELECT id || opened_seq || ' ' || seq || ifnull(closed_at, '') || ifnull(outcome, '') || body FROM records
                            UNION ALL SELECT fingerprint || group_key || record FROM record_alerts
-                           UNION ALL SELECT name || body FROM projections ORDER BY 1";
+                           UNION ALL SELECT key || body FROM watches UNION ALL SELECT name || body FROM projections ORDER BY 1";
                 conn.prepare(sql).expect("sql").query_map((), |row| row.get(0)).expect("rows").map(|r| r.expect("text")).collect()
             };
             let verified = chain::verify(conn).expect("a sound chain");
@@ -151,7 +151,7 @@ fn every_flipped_byte_is_noticed_where_it_is() {
 
 #[test]
 fn a_doctored_file_is_told_by_its_first_bad_entry() {
-    let cases: [(&str, u64, &str); 9] = [
+    let cases: [(&str, u64, &str); 10] = [
         ("UPDATE entries SET body = replace(body, 'inventory', 'inventori') WHERE seq = 3", 3, "hash is not that"),
         ("UPDATE entries SET body = CAST(x'7b80' AS TEXT) WHERE seq = 4", 4, "cannot be read"),
         ("DELETE FROM entries WHERE seq = 5", 6, "follows entry 4"),
@@ -165,6 +165,7 @@ fn a_doctored_file_is_told_by_its_first_bad_entry() {
             "records",
         ),
         ("UPDATE projections SET body = replace(body, 'ann', 'bob') WHERE name = 'books'", 60, "projections"),
+        ("UPDATE watches SET body = replace(body, 'FdLeakFast', 'FdLeakSlow')", 60, "projections"),
     ];
     for (sql, seq, why) in cases {
         let dir = dir();

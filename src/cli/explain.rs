@@ -14,6 +14,7 @@ use crate::decide::decision::{Decision, Explained, decide};
 use crate::decide::evidence::Evidence;
 use crate::decide::playbook::Playbook;
 use crate::detect::confirm::{Question, confirm};
+use crate::detect::look::Looks;
 use crate::detect::payload;
 use crate::detect::{by_hand, target_of};
 use crate::edge::clock::SystemClock;
@@ -83,7 +84,7 @@ async fn ask(world: &World, playbook: &Playbook, siblings: &[Playbook], alert: A
         .with_context(|| format!("the alert has no usable value in its label {:?}", playbook.replica_label))?;
     let accepted = by_hand(playbook, &target, alert);
     let question = Question { accepted: &accepted, target: &target, playbook, siblings };
-    Ok(confirm(world, question, world.clock.now()).await)
+    Ok(confirm(world, &Looks::default(), question).await)
 }
 
 /// What the rails would say to a remediator that has done nothing yet: the blast radius is real, the counters are empty.

@@ -4,7 +4,8 @@
 //! `Quiet` is said only when it is proven, because "no series" means healthy, or no data, or NaN.
 //!
 //! The questions go out together, but Prometheus' rules and targets, Docker and the balancer are asked a few
-//! milliseconds apart; what may have changed in between is looked at again right before each step of Act.
+//! milliseconds apart; what may have changed in between is looked at again right before each step of Act. What is asked about
+//! all replicas at once is shared with whoever asks at the same time (`look`).
 
 use std::collections::BTreeMap;
 
@@ -13,14 +14,15 @@ use jiff::{SignedDuration, Timestamp};
 use crate::alert::LabelSet;
 use crate::decide::evidence::{Evidence, NoReplica, Reading, Sibling, Veto};
 use crate::decide::playbook::{Confirm, Playbook, Threshold};
+use crate::detect::look::{Look, Looks};
 use crate::edge::promql::{self, Template};
 use crate::event::Accepted;
 use crate::mutant::{Mutant, off};
 use crate::reason::Reason;
 use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER, Target};
 use crate::world::{
-    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlert, RuleAlertState, Sample, ScrapeTarget, Server, ServerStatus,
-    Unanswered, World,
+    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlert, RuleAlertState, ScrapeTarget, Server, ServerStatus, Unanswered,
+    World,
 };
 
 /// How much later than its interval a rule's evaluation may be before the rule counts as stale.
@@ -41,24 +43,20 @@ pub struct Question<'a> {
     pub siblings: &'a [Playbook],
 }
 
-/// Gathers the evidence as of `at`.
-pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Evidence {
+/// Gathers the evidence, as of an instant after the call.
+pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> Evidence {
     let Question { accepted, target, playbook, .. } = question;
     let labels = &accepted.alert.labels;
-    let (rules, scrapes, containers, servers, silences) = tokio::join!(
-        world.metrics.alerting_rules(),
-        world.metrics.scrape_targets(),
-        world.engine.containers(),
-        world.balancer.servers(),
-        world.pager.silences(labels),
-    );
+    let (look, silences) = tokio::join!(looks.look(world), world.pager.silences(labels));
+    let Look { at, rules, scrapes, containers, servers, .. } = &*look;
+    let at = *at;
     let ((reading, by), replica, vetoes) = tokio::join!(
-        read(&*world.metrics, question, &rules, &scrapes, at),
-        replica(world, question, &containers, &servers),
+        read(&*world.metrics, question, &look),
+        replica(world, question, containers, servers),
         vetoes(&*world.metrics, playbook, target, labels, at),
     );
     let reading = match (reading, &replica) {
-        (Reading::Firing { value, query }, Ok(replica)) => match lags(&*world.metrics, question, &rules, replica, at).await {
+        (Reading::Firing { value, query }, Ok(replica)) => match lags(&*world.metrics, question, rules, replica, at).await {
             Some(why) => Reading::Unknown { why },
             None => Reading::Firing { value, query },
         },
@@ -79,8 +77,11 @@ pub async fn confirm(world: &World, question: Question<'_>, at: Timestamp) -> Ev
         truncated: accepted.truncated,
         reading,
         replica,
-        siblings: siblings(question, &rules, &scrapes, &containers, &servers, at),
-        listed: rules.map(|rules| sick(question, &rules).remove(&target.instance).unwrap_or_default().0),
+        siblings: siblings(question, rules, scrapes, containers, servers, at),
+        listed: match rules {
+            Ok(rules) => Ok(sick(question, rules).remove(&target.instance).unwrap_or_default().0),
+            Err(why) => Err(why.clone()),
+        },
         silences,
         vetoes,
     }
@@ -97,19 +98,13 @@ pub fn target_labels<'a>(replica_label: &'a str, target: &'a Target, labels: &'a
 }
 
 /// The reading, and the labels of the alert that gives it when that is another than the delivered one.
-async fn read(
-    metrics: &dyn Metrics,
-    question: Question<'_>,
-    rules: &Answer<Vec<AlertingRule>>,
-    scrapes: &Answer<Vec<ScrapeTarget>>,
-    at: Timestamp,
-) -> (Reading, Option<LabelSet>) {
+async fn read(metrics: &dyn Metrics, question: Question<'_>, look: &Look) -> (Reading, Option<LabelSet>) {
     let answer = async {
-        let scrape = scraped(question, scrapes, at)?;
+        let scrape = scraped(question, &look.scrapes, look.at)?;
         match &question.playbook.confirm {
-            Confirm::Rule { inputs } => by_rule(metrics, question, rules, scrape, inputs, at).await,
+            Confirm::Rule { inputs } => by_rule(metrics, question, look, scrape, inputs).await,
             Confirm::Query { query, threshold } => {
-                by_query(metrics, question, scrape, query, *threshold, at).await.map(|reading| (reading, None))
+                by_query(metrics, question, scrape, query, *threshold, look.at).await.map(|reading| (reading, None))
             }
         }
     };
@@ -167,13 +162,13 @@ struct RuleView {
 async fn by_rule(
     metrics: &dyn Metrics,
     question: Question<'_>,
-    rules: &Answer<Vec<AlertingRule>>,
+    look: &Look,
     scrape: &ScrapeTarget,
     inputs: &[String],
-    at: Timestamp,
 ) -> Answer<(Reading, Option<LabelSet>)> {
     let alertname = question.accepted.alert.labels.alertname();
-    let rules = rules.as_ref().map_err(Clone::clone)?;
+    let at = look.at;
+    let rules = look.rules.as_ref().map_err(Clone::clone)?;
     let named: Vec<_> = rules.iter().filter(|rule| rule.name == alertname).collect();
     if named.is_empty() {
         return Err(Unanswered::new(Reason::RuleMissing, format!("Prometheus has no alerting rule named {alertname:?}")));
@@ -181,14 +176,14 @@ async fn by_rule(
     let mut views = Vec::new();
     for rule in named {
         evaluated(rule, at)?;
-        views.push(view(metrics, question, rule, &question.accepted.alert.labels, at).await?);
+        views.push(view(look, question, rule, &question.accepted.alert.labels).await?);
     }
     if let Some(RuleView { value: Some(value), query, .. }) =
         views.iter().find(|view| view.listed == Some(RuleAlertState::Firing) && view.value.is_some())
     {
         return Ok((Reading::Firing { value: *value, query: query.clone() }, None));
     }
-    if let Some((reading, labels)) = by_another_rule(metrics, question, rules, at).await? {
+    if let Some((reading, labels)) = by_another_rule(look, question, rules).await? {
         return Ok((reading, Some(labels)));
     }
     if let Some(mixed) = views.iter().find(|view| view.listed.is_some() || view.value.is_some()) {
@@ -205,12 +200,7 @@ async fn by_rule(
 
 /// Whatever else of the playbook's fires for the target: the same sick replica, hence the same episode. A process that
 /// runs out of descriptors no longer satisfies the rule that saw it leak, and labels may be rewritten on their way here.
-async fn by_another_rule(
-    metrics: &dyn Metrics,
-    question: Question<'_>,
-    rules: &[AlertingRule],
-    at: Timestamp,
-) -> Answer<Option<(Reading, LabelSet)>> {
+async fn by_another_rule(look: &Look, question: Question<'_>, rules: &[AlertingRule]) -> Answer<Option<(Reading, LabelSet)>> {
     let Question { accepted, target, playbook, .. } = question;
     let wanted = target_labels(&playbook.replica_label, target, &accepted.alert.labels);
     for rule in rules {
@@ -222,8 +212,8 @@ async fn by_another_rule(
             if !ours || !playbook.claims(&delivered) {
                 continue;
             }
-            evaluated(rule, at)?;
-            if let RuleView { value: Some(value), query, .. } = view(metrics, question, rule, &delivered, at).await? {
+            evaluated(rule, look.at)?;
+            if let RuleView { value: Some(value), query, .. } = view(look, question, rule, &delivered).await? {
                 return Ok(Some((Reading::Firing { value, query }, delivered)));
             }
         }
@@ -309,13 +299,7 @@ fn evaluated(rule: &AlertingRule, at: Timestamp) -> Answer<()> {
     }
 }
 
-async fn view(
-    metrics: &dyn Metrics,
-    question: Question<'_>,
-    rule: &AlertingRule,
-    delivered: &LabelSet,
-    at: Timestamp,
-) -> Answer<RuleView> {
+async fn view(look: &Look, question: Question<'_>, rule: &AlertingRule, delivered: &LabelSet) -> Answer<RuleView> {
     let replica = &question.playbook.replica_label;
     // Every label that Prometheus has must be in the payload; external labels are in the payload only.
     let ours = |labels: &LabelSet| {
@@ -325,7 +309,7 @@ async fn view(
     };
     let listed = rule.alerts.iter().filter(|alert| ours(&alert.labels)).map(|alert| alert.state);
     let listed = listed.max_by_key(|state| *state == RuleAlertState::Firing);
-    let series: Vec<Sample> = metrics.instant(&rule.query, at).await?.into_iter().filter(|s| ours(&s.labels)).collect();
+    let series = look.series(&rule.query, |sample| ours(&sample.labels)).await?;
     let value = match series.as_slice() {
         [] => None,
         [one] if one.value.is_finite() => Some(one.value),

@@ -140,9 +140,7 @@ async fn listed(context: &Context, playbook: &Playbook) -> Option<Vec<Target>> {
 /// Under way or watched: then it has a timer of its own.
 fn taken(context: &Context, target: &Target) -> bool {
     let key = target.key();
-    context
-        .journal
-        .read(|state| state.books.watches.contains_key(&key) || state.open.values().any(|record| record.accepted.key == key))
+    context.journal.read(|state| state.books.watches.contains_key(&key) || state.under_way(&key).is_some())
 }
 
 async fn look(context: &Context, episodes: &Episodes, playbook: &Playbook, target: &Target, blind: &mut BTreeMap<Target, u32>) {
@@ -154,7 +152,7 @@ async fn look(context: &Context, episodes: &Episodes, playbook: &Playbook, targe
     };
     let siblings = context.playbooks();
     let question = Question { accepted: &accepted, target, playbook, siblings: siblings.as_slice() };
-    let evidence = confirm(&context.world, question, now).await;
+    let evidence = confirm(&context.world, &context.looks, question).await;
     let worth_a_walk = match evidence.reading {
         Reading::Firing { .. } => true,
         Reading::Quiet { .. } if evidence.replica.is_ok() => {
@@ -176,7 +174,7 @@ async fn look(context: &Context, episodes: &Episodes, playbook: &Playbook, targe
     let wanted = key.clone();
     let written = context.journal.transact(move |state| {
         // A delivery may have been quicker.
-        let taken = state.books.watches.contains_key(&wanted) || state.open.values().any(|r| r.accepted.key == wanted);
+        let taken = state.books.watches.contains_key(&wanted) || state.under_way(&wanted).is_some();
         (if taken { Vec::new() } else { vec![draft] }, ())
     });
     match written.await {

@@ -19,6 +19,7 @@ use crate::audit::journal::Journal;
 use crate::audit::query::Filter;
 use crate::audit::{JournalError, Told};
 use crate::decide::playbook::{Playbook, Rate};
+use crate::detect::look::Looks;
 use crate::detect::watchdog::{self, Watchdog};
 use crate::detect::{poll, take_in};
 use crate::episodes::Episodes;
@@ -64,6 +65,7 @@ impl Bench {
         let minute = Period::from_secs(60);
         let context = Context {
             world: sim.world(),
+            looks: Looks::default(),
             journal,
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             // The settings' own defaults.
@@ -109,7 +111,13 @@ impl Bench {
             None => self.context.journal.clone(),
         };
         tokio::time::sleep(gone_for).await;
-        let context = Context { world: self.sim.world(), journal, shutdown: CancellationToken::new(), ..self.context.clone() };
+        let context = Context {
+            world: self.sim.world(),
+            looks: Looks::default(),
+            journal,
+            shutdown: CancellationToken::new(),
+            ..self.context.clone()
+        };
         Bench::process(self.sim, context).await
     }
 

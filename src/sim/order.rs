@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::Alert;
 use crate::audit::JournalError;
 use crate::audit::journal::Journal;
+use crate::detect::look::Looks;
 use crate::detect::watchdog::Watchdog;
 use crate::period::Period;
 use crate::pipeline::Context;
@@ -42,6 +43,7 @@ async fn tell(seed: u64, otherwise: bool) -> Result<Account, JournalError> {
     let sim = scenario.world();
     let context = Context {
         world: sim.world(),
+        looks: Looks::default(),
         journal: Journal::in_memory()?,
         playbooks: Arc::new(RwLock::new(Arc::new(scenario.playbooks.clone()))),
         watchdog: Arc::new(Watchdog::new(None, Period::from_secs(600))),

@@ -12,6 +12,7 @@ use remediator::audit::JournalError;
 use remediator::audit::journal::{self, Journal};
 use remediator::decide::playbook::Rate;
 use remediator::detect::caller::Gate;
+use remediator::detect::look::Looks;
 use remediator::detect::watchdog::Watchdog;
 use remediator::edge::serve;
 use remediator::episodes::Episodes;
@@ -45,6 +46,7 @@ impl Real {
         let minute = Period::from_secs(60);
         let context = Context {
             world: inventory().world(),
+            looks: Looks::default(),
             journal: Journal::open(folder.path()).expect("a journal"),
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             limits: Limits { fleet: Rate { per: minute, burst: 5 }, group: Rate { per: minute, burst: 3 } },

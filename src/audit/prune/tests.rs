@@ -49,7 +49,7 @@ fn pruned(journal: &Journal, aim: Aim) -> Option<Pruned> {
 fn tables(conn: &Connection) -> Vec<String> {
     let sql = "SELECT id || opened_seq || ' ' || seq || ifnull(closed_at, '') || ifnull(outcome, '') || body FROM records
                UNION ALL SELECT fingerprint || group_key || record FROM record_alerts
-               UNION ALL SELECT name || body FROM projections ORDER BY 1";
+               UNION ALL SELECT key || body FROM watches UNION ALL SELECT name || body FROM projections ORDER BY 1";
     conn.prepare(sql).expect("sql").query_map((), |row| row.get(0)).expect("rows").map(|r| r.expect("text")).collect()
 }
 
