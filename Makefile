@@ -14,7 +14,7 @@ FROM ?= 0
 SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/remediator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test test-package deb sim mutants check-config generated fmt lint
+.PHONY: help setup build images up demo down test test-package deb sim mutants bench check-config generated fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -45,6 +45,13 @@ sim: ## the simulation: SEEDS=100000 is the release figure, JOBS and FROM as wan
 mutants: ## switch every guard off in turn, in a build of its own, and see that the simulation notices
 	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator --features mutants --target-dir $(or $(CARGO_TARGET_DIR),target)/mutants
 	@$(or $(CARGO_TARGET_DIR),target)/mutants/$(HOST)/release/remediator sim --mutants --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
+
+bench: ## measure, print the table with its references, and write docs/BENCHMARKS.md; ROWS, ROUNDS and STORES as wanted
+	@for tool in webhook jq awk curl; do command -v $$tool >/dev/null || { echo "apt-get install webhook jq mawk curl"; exit 1; }; done
+	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator
+	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) REMEDIATOR=$(abspath $(SIM)) BENCH_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target)/bench) \
+	    PAPER=$(CURDIR)/docs/BENCHMARKS.md cargo bench --profile measure -p remediator-bench --bench load -- $(ROWS)
+	@cargo bench --profile measure -p remediator-bench --bench functions -- --quiet
 
 up: images ## start the lab and leave it alone
 	@lab/lab up

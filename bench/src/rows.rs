@@ -1,0 +1,53 @@
+//! The rows of the table, a group of them in each file. Both sides of a ratio take turns, round by round; what stands in the
+//! table is the median of the rounds.
+
+pub mod acceptance;
+pub mod size;
+pub mod storm;
+pub mod walk;
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::alerts::notification;
+use crate::disk::fdatasync;
+use crate::load::median;
+use crate::table::{Row, Table};
+use crate::wire::post;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub rounds: usize,
+    /// Episodes of one round, below the 10,000 that a remediator holds at once.
+    pub episodes: usize,
+}
+
+/// One request per `per` alerts, each alert of a replica of its own.
+pub fn requests(path: &str, alerts: usize, per: usize) -> Arc<Vec<Vec<u8>>> {
+    let one = |first: usize| post(path, &notification(first..(first + per).min(alerts)));
+    Arc::new((0..alerts).step_by(per).map(one).collect())
+}
+
+/// The calibration that stands beside a durable figure.
+///
+/// # Errors
+/// The disk refuses.
+pub fn calibration() -> Result<f64> {
+    Ok(fdatasync(notification(0..1).len(), 100)?)
+}
+
+/// Medians of the columns of several rounds.
+pub fn medians<const N: usize>(rounds: &[[f64; N]]) -> [f64; N] {
+    std::array::from_fn(|column| median(rounds.iter().filter_map(|round| round.get(column).copied()).collect()))
+}
+
+/// Median of the ratios of two columns, round by round.
+pub fn ratio<const N: usize>(rounds: &[[f64; N]], over: usize, under: usize) -> f64 {
+    median(rounds.iter().filter_map(|round| Some(round.get(over)? / round.get(under)?)).collect())
+}
+
+pub fn row(table: &mut Table, what: &str, measured: String, beside: String, ratio: String, goal: &str, met: Option<bool>) {
+    table.add(Row { what: what.to_owned(), measured, beside, ratio, goal: goal.to_owned(), met });
+}
