@@ -11,10 +11,10 @@ use crate::sim::ledger::{Act, Note, Noted};
 use crate::sim::run::{Outcome, Trial};
 use crate::sim::scenario::{NEWEST, Scenario};
 
-/// The commit that this program was built from, as far as the build was told.
+/// The commit that this program was built from, as far as the build was told (`build.rs`).
 pub const COMMIT: &str = match option_env!("REMEDIATOR_COMMIT") {
     Some(commit) => commit,
-    None => "unknown",
+    None => "unknown (a build for development; make sim knows it)",
 };
 
 /// The whole story.
