@@ -82,7 +82,7 @@ impl Liveness {
     pub fn look(&mut self, scene: &Scene, context: &Context, alive: bool) {
         let complaints = scene.sim.with(|state| {
             let now = state.now;
-            let full = context.journal.pretends_full();
+            let full = context.journal.pretends_to_fail();
             let well = alive && !state.pager.down && !full && state.clock_ahead.is_zero();
             self.calm = if well { self.calm.or(Some(now)) } else { None };
             let mut complaints = self.silent(state, context);

@@ -115,6 +115,7 @@ fn fault(fault: &Fault, scenario: &Scenario) -> String {
         Fault::Incurable(i) => format!("{} leaks, and so will every process after it", name(i)),
         Fault::LeaksAgain(i, after) => format!("{} leaks, and every process after it will after {}s", name(i), after.as_secs()),
         Fault::Hangs(i, on) => format!("{} {}", name(i), if *on { "hangs" } else { "answers again" }),
+        Fault::CrashLoops(i, on) => format!("{} {}", name(i), if *on { "crashes again and again" } else { "crashes no more" }),
         Fault::Stopped(i, on) => format!("{} {}", name(i), if *on { "stopped" } else { "runs again" }),
         Fault::ForeignRestart(i) => format!("somebody else restarts {}", name(i)),
         Fault::Recreated(i) => format!("{} is another container now", name(i)),
