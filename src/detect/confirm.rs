@@ -25,8 +25,8 @@ use crate::world::{
 const EVALUATION_SLACK: SignedDuration = SignedDuration::from_secs(5);
 /// How much later than two scrapes a scrape may have been before Prometheus counts as blind.
 pub(super) const SCRAPE_SLACK: SignedDuration = SignedDuration::from_secs(1);
-/// How much later than the pinned instant a scrape may have been: the answer's own time, and two clocks that are kept.
-/// A clock that is further behind makes whatever is old look fresh.
+/// How much later than the pinned instant a scrape or an evaluation may have been: the answer's own time, and two clocks
+/// that are kept. A clock that is further behind makes whatever is old look fresh.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(15);
 
 /// The question: which alert, about which target, under which playbook.
@@ -254,6 +254,12 @@ pub(super) fn evaluated(rule: &AlertingRule, at: Timestamp) -> Answer<()> {
     }
     let allowed = seconds(2.0 * rule.interval_seconds) + EVALUATION_SLACK;
     match rule.last_evaluation {
+        // A Prometheus that no longer scrapes goes on judging, so that this tells what no scrape can.
+        Some(last) if last.duration_since(at) > CLOCK_SKEW && !off(Mutant::Freshness) => {
+            let ahead = crate::words::roughly(last.duration_since(at));
+            let detail = format!("Prometheus last evaluated {} {ahead} in the future: this clock is behind", rule.name);
+            Err(Unanswered::new(Reason::ClockUnreliable, detail))
+        }
         Some(last) if at.duration_since(last) <= allowed || off(Mutant::Freshness) => Ok(()),
         Some(last) => {
             let age = crate::words::roughly(at.duration_since(last));

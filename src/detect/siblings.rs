@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::decide::evidence::Sibling;
 use crate::decide::playbook::Confirm;
-use crate::detect::confirm::{Question, SCRAPE_SLACK, seconds};
+use crate::detect::confirm::{Question, SCRAPE_SLACK, evaluated, seconds};
 use crate::reason::Reason;
 use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER};
 use crate::world::{AlertingRule, Answer, ContainerSummary, ScrapeTarget, Server, ServerStatus, Unanswered};
@@ -23,7 +23,9 @@ pub(super) fn siblings(
 ) -> Answer<Vec<Sibling>> {
     let containers = containers.as_ref().map_err(Clone::clone)?;
     let servers = servers.as_ref().map_err(Clone::clone)?;
-    let sick = sick(question, rules.as_ref().map_err(Clone::clone)?);
+    let rules = rules.as_ref().map_err(Clone::clone)?;
+    judged_lately(question, rules, at)?;
+    let sick = sick(question, rules);
     let scrapes = scrapes.as_ref().map_err(Clone::clone)?;
     let sibling = |container: &ContainerSummary| -> Answer<Sibling> {
         let name = container.labels.get(LABEL_INSTANCE).cloned().unwrap_or_else(|| container.name.to_string());
@@ -61,6 +63,17 @@ pub(super) fn siblings(
         }
     }
     Ok(siblings)
+}
+
+/// Every rule that could call a replica sick is evaluated: what a rule no longer looks at is not well because of that.
+fn judged_lately(question: Question<'_>, rules: &[AlertingRule], at: Timestamp) -> Answer<()> {
+    let ours = |rule: &&AlertingRule| {
+        let mut labels = question.accepted.alert.labels.clone();
+        labels.0.extend(rule.labels.0.clone());
+        labels.0.insert("alertname".to_owned(), rule.name.clone());
+        question.siblings.iter().any(|playbook| playbook.service == question.target.service && playbook.claims(&labels))
+    };
+    rules.iter().filter(ours).try_for_each(|rule| evaluated(rule, at))
 }
 
 /// Prometheus' last scrape of the replica went well, and not long ago.
