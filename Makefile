@@ -11,7 +11,7 @@ export LAB_BIN := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/$(if $(filter dev,$(P
 # Of the simulation.
 SEEDS ?= 2000
 FROM ?= 0
-SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/remediator
+SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/sim/remediator
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build images up demo down test test-package deb sim mutants check-config generated fmt lint
@@ -39,12 +39,12 @@ deb: build ## make the Debian package; PROFILE=release for one to keep
 	@packaging/deb
 
 sim: ## the simulation: SEEDS=100000 is the release figure, JOBS and FROM as wanted
-	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator
+	@cargo build --profile sim --bin remediator
 	@$(SIM) sim --seeds $(SEEDS) --from $(FROM) $(if $(JOBS),--jobs $(JOBS))
 
 mutants: ## switch every guard off in turn, in a build of its own, and see that the simulation notices
-	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator --features mutants --target-dir $(or $(CARGO_TARGET_DIR),target)/mutants
-	@$(or $(CARGO_TARGET_DIR),target)/mutants/$(HOST)/release/remediator sim --mutants --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
+	@cargo build --profile sim --bin remediator --features mutants --target-dir $(or $(CARGO_TARGET_DIR),target)/mutants
+	@$(or $(CARGO_TARGET_DIR),target)/mutants/$(HOST)/sim/remediator sim --mutants --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
 
 up: images ## start the lab and leave it alone
 	@lab/lab up

@@ -8,8 +8,10 @@
 
 pub mod caller;
 pub mod confirm;
+mod lags;
 pub mod payload;
 pub mod poll;
+mod siblings;
 pub mod watchdog;
 
 use std::collections::BTreeMap;

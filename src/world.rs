@@ -243,8 +243,8 @@ pub struct PageAlert {
     pub labels: LabelSet,
     pub annotations: LabelSet,
     pub starts_at: Timestamp,
-    /// In the past: the page is over.
-    pub ends_at: Timestamp,
+    /// Since when it is over. None while it is up: then Alertmanager's own clock says how long it lives without news.
+    pub ends_at: Option<Timestamp>,
 }
 
 /// An active silence that matches an alert.

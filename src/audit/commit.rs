@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -42,6 +42,10 @@ pub(super) struct Published {
     pub trouble: RwLock<Option<String>>,
     /// Drills: the next commits fail as on a full disk.
     pub full: AtomicBool,
+    /// Drills: the next commits are written, and then their sync fails.
+    pub unsynced: AtomicBool,
+    /// Drills: what such a commit left behind in the WAL. The next commit writes over it; the next process may find it.
+    pub ghost: Mutex<Vec<Draft>>,
 }
 
 /// A transaction whose types are forgotten, so that a queue can hold it.
@@ -123,6 +127,8 @@ impl Published {
             commits: AtomicU64::new(0),
             trouble: RwLock::default(),
             full: AtomicBool::new(false),
+            unsynced: AtomicBool::new(false),
+            ghost: Mutex::default(),
         })
     }
 
@@ -196,7 +202,17 @@ impl Core {
                 self.working = self.published.read(State::clone);
             }
         }
+        if self.published.unsynced.load(Ordering::Relaxed) || committed.is_ok() {
+            self.haunt(staged, committed.is_err());
+        }
         committed
+    }
+
+    /// What a commit whose sync failed leaves behind, and that a commit which did not fail leaves nothing.
+    fn haunt(&self, staged: &Staged, failed: bool) {
+        let left = staged.entries.iter().filter(|_| failed).cloned();
+        let drafts = left.map(|Entry { at, record, event, .. }| Draft { at, record, event }).collect();
+        *self.published.ghost.lock().unwrap_or_else(PoisonError::into_inner) = drafts;
     }
 
     /// Numbers, chains and folds the entries of one transaction; all of them or none.
@@ -252,8 +268,12 @@ impl Core {
     }
 
     fn commit(&mut self, staged: &Staged, cut: Option<&Cut>) -> Result<(), JournalError> {
-        let full = self.published.full.load(Ordering::Relaxed);
-        let sealed = |written| if full { Err(disk_full()) } else { Ok(written) };
+        let (full, unsynced) = (self.published.full.load(Ordering::Relaxed), self.published.unsynced.load(Ordering::Relaxed));
+        let sealed = |written| match () {
+            () if full => Err(disk_full()),
+            () if unsynced => Err(not_synced()),
+            () => Ok(written),
+        };
         if staged.entries.is_empty() {
             let Some(at) = staged.beat else { return Ok(()) };
             return sqlite::write(&mut self.conn, |transaction| sealed(pulse::save(transaction, at)?));
@@ -321,6 +341,10 @@ fn books_differ(old: &State, new: &State) -> bool {
     let new = &new.books;
     (live, shadow, pauses, drained, watches, anchored)
         != (&new.live, &new.shadow, &new.pauses, &new.drained, &new.watches, &new.anchored)
+}
+
+fn not_synced() -> JournalError {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC), None).into()
 }
 
 fn disk_full() -> JournalError {

@@ -319,6 +319,25 @@ async fn a_pretended_full_disk_drops_the_value_too() {
     assert_eq!(journal.trouble(), None);
 }
 
+/// SQLite has written the frames, the sync failed, and nobody knows what the next process will find.
+#[tokio::test]
+async fn a_commit_whose_sync_failed_may_be_there_for_the_next_process() {
+    let journal = Journal::in_memory().expect("a journal");
+    journal.append(note("a")).await.expect("written");
+    journal.pretend_unsynced(true);
+    assert!(journal.append(note("b")).await.is_err());
+    assert_eq!((journal.head().seq, journal.is_haunted(), journal.trouble().is_some()), (1, true, true));
+    journal.come_back().await.expect("legal");
+    assert_eq!((journal.head().seq, journal.is_haunted(), journal.pretends_unsynced()), (2, false, true));
+    // A commit that goes well writes over what was left.
+    assert!(journal.append(note("c")).await.is_err());
+    journal.pretend_unsynced(false);
+    journal.append(note("d")).await.expect("written");
+    assert!(!journal.is_haunted());
+    journal.come_back().await.expect("nothing to do");
+    assert_eq!(journal.head().seq, 3);
+}
+
 /// STORIES: an admin started a second copy by hand.
 #[test]
 fn two_healers() {

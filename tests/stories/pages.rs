@@ -50,6 +50,26 @@ async fn a_page_ends_when_its_target_recovers() {
     assert_eq!(bench.sim.with(|state| state.distinct_pages().len()), 1);
 }
 
+/// How long a page lives is told by Alertmanager's clock, not by ours.
+#[tokio::test(start_paused = true)]
+async fn a_page_stands_whatever_this_hosts_clock_says() {
+    for minutes in [-10, 10] {
+        let bench = bench().await;
+        leaking(&bench, &[TWO]).await;
+        bench.sim.with(|state| state.clock_ahead = jiff::SignedDuration::from_mins(minutes));
+        deliver(&bench).await;
+        finished(&bench).await;
+        untouched(&bench);
+        bench.run_for(secs(5)).await;
+        assert_eq!(up(&bench).len(), 1, "{minutes} minutes off: {:?}", up(&bench));
+        bench.context.journal.pretend_full(true);
+        // Cannot be written.
+        bench.pause(PauseScope::All);
+        bench.run_for(secs(5)).await;
+        assert!(up(&bench).contains(&"store_unavailable".to_owned()), "{minutes} minutes off: {:?}", up(&bench));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_page_for_an_episode_and_its_reason() {
     let bench = bench().await;
