@@ -314,6 +314,36 @@ async fn tokens_rotate_and_never_vanish() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_with_the_token_that_opened_it() {
+    let site = Site::start(&guarded(), &shadow()).await;
+    site.write("second", "the-readers-second-token");
+    site.write("remediator.yml", guarded().replace("[reader]", "[reader, second]"));
+    site.taken().await;
+    let open = async |token: &str| {
+        let request = site.http.get(site.url("/audit/stream")).bearer_auth(token);
+        let mut stream = ends("a stream", request.send()).await.expect("an answer");
+        assert_eq!(stream.status().as_u16(), 200);
+        assert!(ends("the comment", stream.chunk()).await.expect("readable").is_some());
+        stream
+    };
+    let (mut stays, mut goes) = (open(READER).await, open("the-readers-second-token").await);
+    site.write("remediator.yml", guarded());
+    site.taken().await;
+    assert_eq!(ends("the stream of the token that is gone", goes.chunk()).await.expect("readable"), None);
+    // The other one hears of what closes from now on.
+    site.fires().await;
+    site.deliver(RECEIVER).await;
+    let heard = async {
+        let mut text = String::new();
+        while !text.contains("event: record") {
+            text.push_str(&String::from_utf8_lossy(&stays.chunk().await.expect("readable").expect("it goes on")));
+        }
+    };
+    ends("a record", heard).await;
+    site.app.stop().await;
+}
+
+#[tokio::test]
 async fn certificates_are_exchanged_and_a_bad_one_is_not_taken() {
     let (old, new) = (Authority::new(), Authority::new());
     let folder = TempDir::new().expect("a folder");
