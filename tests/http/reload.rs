@@ -344,6 +344,27 @@ async fn a_stream_ends_with_the_token_that_opened_it() {
 }
 
 #[tokio::test]
+async fn a_flood_of_refused_calls_is_a_few_lines_and_every_one_counts() {
+    let (log, _guard) = Log::start();
+    let site = Site::start(&guarded(), &shadow()).await;
+    for _ in 0..200 {
+        assert_eq!(site.deliver("guess").await.0, 401);
+    }
+    assert_eq!(site.deliver(READER).await.0, 403);
+    let text = log.text();
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("turned away")).collect();
+    assert!(lines.len() <= 2, "{} lines:\n{}", lines.len(), lines.join("\n"));
+    assert!(lines[0].contains("127.0.0.1:") && lines[0].contains("/remediate"), "{}", lines[0]);
+    let metrics = site.metrics().await;
+    for series in
+        ["remediator_unauthorized_calls_total{status=\"401\"} 200\n", "remediator_unauthorized_calls_total{status=\"403\"} 1\n"]
+    {
+        assert!(metrics.contains(series), "{series}: {metrics}");
+    }
+    site.app.stop().await;
+}
+
+#[tokio::test]
 async fn certificates_are_exchanged_and_a_bad_one_is_not_taken() {
     let (old, new) = (Authority::new(), Authority::new());
     let folder = TempDir::new().expect("a folder");
