@@ -15,6 +15,7 @@ use crate::api::desk::{
     AuditFilter, BreakerState, Bygone, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, RecordPage, Unavailable,
 };
 use crate::app::board::board;
+use crate::app::pauses;
 use crate::audit::JournalError;
 use crate::audit::export::line;
 use crate::audit::query::{Cursor, Filter};
@@ -199,6 +200,8 @@ impl Desk for FrontDesk {
         let until = order.lasting.and_then(|lasting| self.context.world.clock.now().checked_add(lasting.signed()).ok());
         let pause = Pause { scope: order.scope, actor: order.actor, reason: order.reason, until };
         self.order(Event::Paused { pause: pause.clone() }).await?;
+        // A reload may have taken the playbook away since it was looked for.
+        pauses::widen(&self.context).await.map_err(unavailable)?;
         Ok(pause)
     }
 

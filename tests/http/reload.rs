@@ -461,6 +461,43 @@ async fn a_playbook_that_goes_after_its_restart_keeps_its_verdict() {
     site.app.stop().await;
 }
 
+/// A pause names a playbook. Neither a reload nor a restart with another name may take what it holds back from under it.
+#[tokio::test]
+async fn a_pause_does_not_lose_its_playbook() {
+    let site = Site::start(SETTINGS, &[("a.yml", playbook("first", "FdLeakFast", "live"))]).await;
+    let order = async |site: &Site, path: &str, body: Value| {
+        let sent = ends("an order", site.http.post(site.url(path)).body(body.to_string()).send()).await.expect("an answer");
+        assert_eq!(sent.status().as_u16(), 200, "{}", sent.text().await.expect("a body"));
+    };
+    let first = json!({ "playbook": "first", "reason": "a release" });
+    order(&site, "/pause", first.clone()).await;
+    site.write("playbooks/a.yml", playbook("second", "FdLeakFast", "live"));
+    let findings = site.kept().await;
+    assert!(findings[0].contains("playbook first is paused"), "{findings:?}");
+    assert!(findings[0].contains("remediator resume --playbook first"), "it says what to do: {findings:?}");
+    assert_eq!(site.claimed_by().await, "first");
+    site.closes_as("refused", "paused").await;
+    // A restart reads the files whatever is paused. What was held back is held back still, and more than that.
+    let Site { folder, app, .. } = site;
+    app.stop().await;
+    let site = Site::on(folder).await;
+    site.fires().await;
+    assert_eq!(site.claimed_by().await, "second");
+    site.closes_as("refused", "paused").await;
+    let board: Value = site.http.get(site.url("/guards")).send().await.expect("an answer").json().await.expect("json");
+    let pauses = board["pauses"].as_array().expect("pauses");
+    assert_eq!(pauses.len(), 1, "{board:#}");
+    assert_eq!(pauses[0]["scope"], json!({ "scope": "all" }));
+    assert!(pauses[0]["reason"].as_str().is_some_and(|why| why.contains("first") && why.contains("a release")), "{board:#}");
+    assert!(site.restarts().is_empty());
+    // One word ends it, and then the reload is free to rename again.
+    order(&site, "/resume", json!({ "scope": "all", "reason": "looked at it" })).await;
+    site.closes_as("recovered", "recovery_confirmed").await;
+    site.write("playbooks/a.yml", playbook("first", "FdLeakFast", "live"));
+    site.taken().await;
+    site.app.stop().await;
+}
+
 #[tokio::test]
 async fn a_new_poll_begins() {
     let site = Site::start(&guarded(), &[("a.yml", playbook("first", "Other", "live"))]).await;
