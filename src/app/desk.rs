@@ -53,9 +53,10 @@ impl FrontDesk {
     async fn probe(&self) -> Vec<Probe> {
         let world = &self.context.world;
         let nothing = crate::alert::LabelSet::default();
-        let (metrics, engine, balancer, silences) = tokio::join!(
+        let (metrics, engine, names, balancer, silences) = tokio::join!(
             world.metrics.instant("vector(1)", world.clock.now()),
             world.engine.ping(),
+            world.engine.own_names(),
             world.balancer.servers(),
             world.pager.silences(&nothing),
         );
@@ -76,6 +77,7 @@ impl FrontDesk {
             probe("prometheus", metrics.map(|_| answers("answers")).map_err(|why| why.detail)),
             probe("docker", engine.map(|()| answers("answers")).map_err(|why| why.detail)),
             probe("doors", doors),
+            probe("own_names", names.map(|names| format!("{names} looked up")).map_err(|why| why.detail)),
             probe("balancer", balancer.map(|servers| format!("{} servers", servers.len())).map_err(|why| why.detail)),
             probe("alertmanager", silences.map(|_| answers("answers")).map_err(|why| why.detail)),
         ]
