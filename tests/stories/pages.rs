@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use remediator::alert::{Alert, AlertStatus, LabelSet};
-use remediator::decide::playbook::Mode;
+use remediator::decide::playbook::{Confirm, Mode, Threshold};
 use remediator::event::PauseScope;
 use remediator::reason::{Outcome, Reason};
 
@@ -132,4 +132,25 @@ async fn targets_that_look_alike_in_a_page_have_one_each() {
         bench.pages().iter().filter_map(|page| page.annotations.get("record").map(str::to_owned)).collect();
     assert_eq!(links.len(), 6);
     assert!(!format!("{:?}", bench.pages()).contains("me:one"), "made harmless all the same");
+}
+
+/// What is no longer so is not paged any more, although nobody can say what is.
+#[tokio::test(start_paused = true)]
+async fn the_page_of_a_pause_ends_with_it_while_prometheus_cannot_say() {
+    let mut by_query = playbook();
+    let query = "process_open_fds{$target} / process_max_fds{$target}".to_owned();
+    by_query.confirm = Confirm::Query { query, threshold: Threshold::Above(0.5) };
+    let bench = bench_with(by_query).await;
+    bench.pause(PauseScope::All);
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    is(&finished(&bench).await, Outcome::Refused, Reason::Paused);
+    // Out of descriptors it cannot count them any more: an input is missing, which a moment might settle.
+    bench.sim.replica(TWO, |replica, now| replica.leaks(now, 2_000.0, 0.0));
+    bench.run_for(mins(5)).await;
+    assert_eq!(up(&bench), ["paused"], "it is still so");
+    bench.resume(PauseScope::All);
+    bench.run_for(mins(5)).await;
+    assert_eq!(up(&bench), ["input_missing"]);
+    untouched(&bench);
 }
