@@ -30,6 +30,8 @@ pub const ALERTNAME: &str = "RemediationEscalated";
 const HISTORY: usize = 10;
 /// Longest label value, in bytes: names that an alert brought reach pagers and chats, which cut or break at less.
 const MAX_VALUE: usize = 256;
+/// Hexadecimal digits of an episode's key in a page: enough to tell any two apart.
+const SHORT_KEY: usize = 12;
 /// Longest sentence, in bytes.
 const MAX_SENTENCE: usize = 2_000;
 /// Changes that come together are sent together.
@@ -147,12 +149,16 @@ async fn page(context: &Context, external_url: &str, watch: &Watch, head: &str) 
     }
 }
 
+/// An alert is its labels, to Alertmanager and to us. What is shown of names is cut and redacted, so that two targets may
+/// look alike there: the episode's key keeps their pages apart.
 fn labels(watch: &Watch) -> LabelSet {
+    let key = watch.key.as_str();
     let mut labels = LabelSet::from([
         ("alertname", ALERTNAME),
         ("severity", "page"),
         ("outcome", watch.outcome.word()),
         ("reason", watch.reason.code()),
+        ("episode", key.get(..SHORT_KEY).unwrap_or(key)),
     ]);
     let alert = &watch.accepted.alert.labels;
     let target = watch.accepted.target.as_ref();
@@ -164,7 +170,7 @@ fn labels(watch: &Watch) -> LabelSet {
             labels.0.insert(name.to_owned(), plain_line(&value, MAX_VALUE));
         }
     }
-    // Without a target only the alert's own name tells two of them apart.
+    // Without a target the alert's own name says best what it is about.
     if target.is_none() {
         labels.0.insert("alert".to_owned(), plain_line(alert.alertname(), MAX_VALUE));
     }

@@ -374,6 +374,16 @@ impl Journal {
     }
 }
 
+impl Journal {
+    /// As [`Journal::ask`], for one who may block.
+    pub(super) fn ask_here<T>(&self, question: impl FnOnce(&Connection) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        match &self.inner.road {
+            Road::Inline(core) => question(&core.lock().unwrap_or_else(PoisonError::into_inner).conn),
+            Road::Thread { readers, .. } => readers.ask(question),
+        }
+    }
+}
+
 impl Readers {
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, JournalError>) -> Result<T, JournalError> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);

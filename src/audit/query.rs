@@ -88,7 +88,10 @@ impl FromStr for Cursor {
     }
 }
 
-const FOUND: &str = "SELECT r.body, e.hash, r.opened_seq, r.seq FROM records r JOIN entries e ON e.seq = r.seq";
+/// The hash of a record whose closing entry was pruned is in the anchor, as is all else that is known of it.
+const FOUND: &str =
+    "SELECT r.body, coalesce(e.hash, (SELECT k.value ->> '$.hash' FROM anchor, json_each(anchor.state, '$.kept') k
+    WHERE k.value ->> '$.record.id' = r.id)), r.opened_seq, r.seq FROM records r LEFT JOIN entries e ON e.seq = r.seq";
 
 pub(crate) fn found(conn: &Connection, id: RecordId) -> Result<Option<Found>, JournalError> {
     let mut statement = conn.prepare_cached(&format!("{FOUND} WHERE r.id = ?"))?;

@@ -395,7 +395,11 @@ async fn replica(
     let container = world.engine.inspect(&picked.id).await.map_err(NoReplica::Unanswered)?;
     let servers = servers.as_ref().map_err(unanswered)?;
     let resolve = if playbook.infrastructure { target::resolve_any } else { target::resolve };
-    resolve(target, &container, containers, servers).map_err(NoReplica::Unmatched)
+    resolve(target, &container, containers, servers).map_err(|why| match why.reason {
+        // Not that it is no replica of ours: nobody can say.
+        Reason::OwnInfrastructureUnknown => NoReplica::Unanswered(Unanswered::new(why.reason, why.detail)),
+        _ => NoReplica::Unmatched(why),
+    })
 }
 
 async fn vetoes(metrics: &dyn Metrics, playbook: &Playbook, target: &Target, labels: &LabelSet, at: Timestamp) -> Vec<Veto> {

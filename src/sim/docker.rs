@@ -203,5 +203,6 @@ fn container(replica: &Replica, now: Timestamp) -> Answer<Container> {
         published: Vec::new(),
         restart_count: replica.restart_count,
         infrastructure: replica.infrastructure.clone(),
+        infrastructure_unknown: replica.infrastructure_unknown.clone(),
     })
 }

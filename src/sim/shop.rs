@@ -53,6 +53,8 @@ pub struct Replica {
     pub at_balancer: bool,
     /// Which part of remediator's own infrastructure its container is.
     pub infrastructure: Option<String>,
+    /// Why nobody can say.
+    pub infrastructure_unknown: Option<String>,
 }
 
 /// Descriptors of the running process: `level` until `from`, then `per_second` more.
@@ -106,6 +108,7 @@ impl Replica {
             scraped: true,
             at_balancer: true,
             infrastructure: None,
+            infrastructure_unknown: None,
         })
     }
 

@@ -78,6 +78,7 @@ fn small() -> Small {
                 published: Vec::new(),
                 restart_count: 0,
                 infrastructure: None,
+                infrastructure_unknown: None,
             })
             .collect()),
         servers: Ok((1..=3)
