@@ -11,8 +11,8 @@ use crate::lab::Lab;
 use crate::remediator::{steps, text};
 
 const N: usize = 3;
-/// Longer than a permit is good for (41 s in the lab).
-const STANDSTILL: Duration = Duration::from_secs(60);
+/// Longer than a drain may take (4 s). `make chaos` has whole minutes, too.
+const STANDSTILL: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn whatever_it_stands_on_is_taken_away_in_the_middle_of_a_run() {
@@ -76,17 +76,22 @@ async fn balancer_restarted(lab: &Lab) {
     lab.leak(N, FLOOD).await;
     let sessions = lab.hold_sessions().await;
     let record = lab.began(N, begun, "drain").await;
-    lab.restart("haproxy");
+    let balancer = lab.container("haproxy");
+    lab.docker_ok(&["kill", "--signal", "KILL", &balancer]);
+    lab.docker_ok(&["start", &balancer]);
     drop(sessions);
-    assert_eq!(closed(lab, &record).await, "interrupted");
+    closed(lab, &record).await;
     let story = lab.read(&format!("/audit/{}", text(&record["id"]))).await.expect("the story");
-    assert_eq!(story["record"]["reason"], "drain_lost", "{story:#}");
+    let reason = text(&story["record"]["reason"]);
+    // The second, should it take longer to be back than a drain may take.
+    assert!(["drain_lost", "drain_timeout"].contains(&reason.as_str()), "{story:#}");
+    assert!(!steps(&story["record"]).iter().any(|(step, _)| step == "restart"), "{story:#}");
     lab.recovered(N, begun).await;
     lab.assert_restarts(begun, [0, 0, 1]).await;
     lab.assert_none_drained().await;
 }
 
-/// The process stands still for a minute in the middle of a drain. When it goes on it is too late for this run: it puts the
+/// The process stands still for a while in the middle of a drain. When it goes on it is too late for this run: it puts the
 /// server back, and asks anew.
 async fn stood_still(lab: &Lab) {
     let begun = Timestamp::now();

@@ -84,7 +84,7 @@ impl Fault {
             // Customers have no other way in.
             Fault::Balancer => Duration::ZERO,
             Fault::Killed | Fault::Stopped => dice.seconds(0, 5),
-            Fault::StoodStill if dice.one_in(4) => Duration::from_secs(60),
+            Fault::StoodStill if dice.one_in(2) => Duration::from_secs(60),
             Fault::StoodStill => dice.seconds(3, 25),
             Fault::Doors | Fault::Prometheus | Fault::Alertmanager(_) => dice.seconds(0, 8),
             Fault::CutOff | Fault::DiskFull | Fault::SlowReceiver => dice.seconds(5, 20),
