@@ -14,7 +14,7 @@ FROM ?= 0
 SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/sim/remediator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test test-package deb sim mutants check-config generated fmt lint
+.PHONY: help setup build images up demo down test chaos test-package deb sim mutants check-config generated fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,6 +31,9 @@ test: images ## everything: rules, configurations, units, and end to end on the 
 	    cargo test --workspace --profile $(PROFILE); \
 	fi
 	@packaging/test
+
+chaos: images ## real deliveries under faults on the lab, and the sums: MINUTES=12, SEED of another run
+	@SEED=$(SEED) MINUTES=$(MINUTES) cargo test --profile $(PROFILE) --test lab -- --ignored --nocapture --exact chaos::the_lab_under_faults
 
 test-package: build ## install, run and remove the Debian package in a container with a real systemd
 	@packaging/test
