@@ -82,6 +82,8 @@ pub(super) struct Transaction<F, T> {
 /// The connection that writes, and the state that runs ahead.
 pub(super) struct Core {
     pub conn: Connection,
+    /// Which file it was that was opened; none in memory.
+    file: Option<sqlite::Identity>,
     working: State,
     published: Arc<Published>,
 }
@@ -149,7 +151,8 @@ impl Published {
 
 impl Core {
     pub fn new(conn: Connection, published: Arc<Published>) -> Core {
-        Core { conn, working: published.read(State::clone), published }
+        let file = sqlite::identity(&conn);
+        Core { conn, file, working: published.read(State::clone), published }
     }
 
     /// Runs a batch and answers everybody in it.
@@ -268,6 +271,10 @@ impl Core {
     }
 
     fn commit(&mut self, staged: &Staged, cut: Option<&Cut>) -> Result<(), JournalError> {
+        // A file without a name still takes writes, and nobody would ever read them: a lost disk must not look like a good one.
+        if self.file.is_some() && self.file != sqlite::identity(&self.conn) {
+            return Err(JournalError::Gone { file: self.conn.path().unwrap_or_default().into() });
+        }
         let (full, unsynced) = (self.published.full.load(Ordering::Relaxed), self.published.unsynced.load(Ordering::Relaxed));
         let sealed = |written| match () {
             () if full => Err(disk_full()),

@@ -278,6 +278,26 @@ fn an_entry_that_would_not_read_back_is_refused() {
     assert_eq!(journal.head().seq, 1);
 }
 
+/// A file that lost its name still takes writes. Nobody may be told that a pause is on disk then.
+#[tokio::test]
+async fn a_journal_that_was_removed_takes_nothing_more() {
+    for replaced in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("a journal");
+        journal.append(opens(1000, 0, start())).await.expect("written");
+        let file = dir.path().join(journal::DATABASE);
+        let copy = std::fs::read(&file).expect("readable");
+        std::fs::remove_file(&file).expect("removed");
+        if replaced {
+            std::fs::write(&file, copy).expect("another one of the same name");
+        }
+        let refused = journal.append(closes(1000, Outcome::Refused, start())).await;
+        assert!(matches!(refused, Err(JournalError::Gone { .. })), "{refused:?}");
+        assert!(journal.trouble().is_some_and(|why| why.contains("was removed or replaced")), "readyz and the metric say so");
+        assert_eq!(journal.head().seq, 1);
+    }
+}
+
 /// STORIES: the store could not be written. The answer is an error, nothing is done, the retry succeeds exactly once.
 #[test]
 fn disk_full() {
