@@ -14,7 +14,7 @@ FROM ?= 0
 SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/remediator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test test-package deb sim mutants check-config generated fmt lint
+.PHONY: help setup build images up demo down test test-package deb sim mutants crash check-config generated fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -45,6 +45,9 @@ sim: ## the simulation: SEEDS=100000 is the release figure, JOBS and FROM as wan
 mutants: ## switch every guard off in turn, in a build of its own, and see that the simulation notices
 	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator --features mutants --target-dir $(or $(CARGO_TARGET_DIR),target)/mutants
 	@$(or $(CARGO_TARGET_DIR),target)/mutants/$(HOST)/release/remediator sim --mutants --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
+
+crash: ## kill and fail the real program at every change of a file and every call, once and twice; CRASH_JOBS, CRASH_ONLY
+	@cargo test --profile $(PROFILE) --test crash -- --ignored --nocapture --test-threads 1
 
 up: images ## start the lab and leave it alone
 	@lab/lab up
