@@ -14,7 +14,7 @@ FROM ?= 0
 SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/sim/remediator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test chaos test-package deb sim mutants check-config generated fmt lint
+.PHONY: help setup build images up demo down test chaos test-package deb sim mutants crash check-config generated fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -48,6 +48,9 @@ sim: ## the simulation: SEEDS=100000 is the release figure, JOBS and FROM as wan
 mutants: ## switch every guard off in turn, in a build of its own, and see that the simulation notices
 	@cargo build --profile sim --bin remediator --features mutants --target-dir $(or $(CARGO_TARGET_DIR),target)/mutants
 	@$(or $(CARGO_TARGET_DIR),target)/mutants/$(HOST)/sim/remediator sim --mutants --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
+
+crash: ## kill and fail the real program at every change of a file and every call, once and twice; CRASH_JOBS, CRASH_ONLY
+	@cargo test --profile $(PROFILE) --test crash -- --ignored --nocapture --test-threads 1
 
 up: images ## start the lab and leave it alone
 	@lab/lab up
