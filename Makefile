@@ -11,10 +11,10 @@ export LAB_BIN := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/$(if $(filter dev,$(P
 # Of the simulation.
 SEEDS ?= 2000
 FROM ?= 0
-SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/remediator
+SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/sim/remediator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test test-package deb sim mutants bench check-config generated fmt lint
+.PHONY: help setup build images up demo down test chaos test-package deb sim mutants crash bench check-config generated fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,6 +32,9 @@ test: images ## everything: rules, configurations, units, and end to end on the 
 	fi
 	@packaging/test
 
+chaos: images ## real deliveries under faults on the lab, and the sums: MINUTES=12, SEED of another run
+	@SEED=$(SEED) MINUTES=$(MINUTES) cargo test --profile $(PROFILE) --test lab -- --ignored --nocapture --exact chaos::the_lab_under_faults
+
 test-package: build ## install, run and remove the Debian package in a container with a real systemd
 	@packaging/test
 
@@ -39,12 +42,15 @@ deb: build ## make the Debian package; PROFILE=release for one to keep
 	@packaging/deb
 
 sim: ## the simulation: SEEDS=100000 is the release figure, JOBS and FROM as wanted
-	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator
+	@cargo build --profile sim --bin remediator
 	@$(SIM) sim --seeds $(SEEDS) --from $(FROM) $(if $(JOBS),--jobs $(JOBS))
 
 mutants: ## switch every guard off in turn, in a build of its own, and see that the simulation notices
-	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator --features mutants --target-dir $(or $(CARGO_TARGET_DIR),target)/mutants
-	@$(or $(CARGO_TARGET_DIR),target)/mutants/$(HOST)/release/remediator sim --mutants --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
+	@cargo build --profile sim --bin remediator --features mutants --target-dir $(or $(CARGO_TARGET_DIR),target)/mutants
+	@$(or $(CARGO_TARGET_DIR),target)/mutants/$(HOST)/sim/remediator sim --mutants --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
+
+crash: ## kill and fail the real program at every change of a file and every call, once and twice; CRASH_JOBS, CRASH_ONLY
+	@cargo test --profile $(PROFILE) --test crash -- --ignored --nocapture --test-threads 1
 
 bench: ## measure, print the table with its references, and write docs/BENCHMARKS.md; ROWS, ROUNDS and STORES as wanted
 	@for tool in webhook jq awk curl; do command -v $$tool >/dev/null || { echo "apt-get install webhook jq mawk curl"; exit 1; }; done

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::desk::Desk;
 use self::problem::Problem;
+use self::turned_away::{Sum, TurnedAway};
 use crate::detect::caller::Gate;
 use crate::metrics::Telemetry;
 
@@ -40,6 +41,7 @@ mod probes;
 pub mod problem;
 mod remediate;
 mod stream;
+mod turned_away;
 
 /// Bounds of the face.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ pub struct Face {
     memory: Arc<Semaphore>,
     orders: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    turned_away: Arc<TurnedAway>,
 }
 
 impl Default for Limits {
@@ -85,7 +88,7 @@ impl Face {
         let memory = Arc::new(Semaphore::new(body::memory(limits.body.max(body::MAX_ORDER))));
         let orders = Arc::new(Semaphore::new(body::memory_for_orders()));
         let streams = Arc::new(Semaphore::new(stream::MAX_STREAMS));
-        Face { desk, gate, telemetry, closing, limits, memory, orders, streams }
+        Face { desk, gate, telemetry, closing, limits, memory, orders, streams, turned_away: Arc::default() }
     }
 
     /// Every route, bounded and measured.
@@ -167,6 +170,10 @@ fn foreign(request: &Request) -> bool {
 /// Counts every answer, and marks it as nobody's to keep.
 async fn measured(State(face): State<Face>, request: Request, next: Next) -> Response {
     let began = Instant::now();
+    for Sum { host, status, calls } in face.turned_away.due(began) {
+        let host = host.map_or_else(|| "many hosts".to_owned(), |host| host.to_string());
+        tracing::info!(host, status, calls, "more calls were turned away");
+    }
     // The pattern, never the path: ids and scanners' guesses must not become series.
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let mut response = next.run(request).await;

@@ -6,6 +6,7 @@
 
 mod board;
 pub mod desk;
+mod pauses;
 mod pulse;
 pub mod reload;
 mod retention;
@@ -137,6 +138,7 @@ impl App {
 
     async fn run(context: Context, heart: Heart, settings: Settings) -> anyhow::Result<App> {
         started(&context, settings.start_paused).await?;
+        pauses::widen(&context).await.context("the journal cannot be written")?;
         let telemetry = Arc::new(Telemetry::new(env!("CARGO_PKG_VERSION")));
         for playbook in context.playbooks().iter() {
             telemetry.playbook(&playbook.name);

@@ -49,6 +49,8 @@ pub enum JournalError {
     Directory { dir: PathBuf, source: Arc<std::io::Error> },
     #[error("the journal cannot be opened")]
     Open(#[source] Arc<StoreError>),
+    #[error("{} was removed or replaced while it was in use; start remediator again (RUNBOOK.md, Restore from a lost disk)", file.display())]
+    Gone { file: PathBuf },
     #[error("the journal could not be read or written")]
     Store(#[source] Arc<rusqlite::Error>),
     #[error(transparent)]

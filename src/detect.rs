@@ -10,9 +10,11 @@
 
 pub mod caller;
 pub mod confirm;
+mod lags;
 pub mod look;
 pub mod payload;
 pub mod poll;
+mod siblings;
 pub mod watchdog;
 
 use std::collections::BTreeMap;

@@ -104,6 +104,7 @@ impl Heart {
             published: Vec::new(),
             restart_count: 0,
             infrastructure: None,
+            infrastructure_unknown: None,
         };
         let server = Server {
             path: "remediator/heartbeat".parse().map_err(made)?,

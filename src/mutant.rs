@@ -3,125 +3,63 @@
 //!
 //! In every other build [`off`] is a constant `false`, so that nothing of this is left in the program.
 
-/// A guard that a mutant lives without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mutant {
-    Token,
-    Folding,
-    Acknowledgement,
-    OptIn,
-    Freshness,
-    Silence,
-    Truncation,
-    StartGrace,
-    PauseRail,
-    CooldownRail,
-    RateRail,
-    BudgetRail,
-    BreakerRail,
-    MinHealthyRail,
-    MaxUnhealthyRail,
-    MaxInFlightRail,
-    BlameRail,
-    ClockRail,
-    ShelfLife,
-    Intent,
-    LastLookPause,
-    LastLookMode,
-    LastLookPermit,
-    LastLookClock,
-    LastLookIdentity,
-    LastLookDrained,
-    LastLookSiblings,
-    OutcomeLookup,
-    ReadmitOnExit,
-    Reconcile,
-    TakeUp,
-    AskAgain,
-    Pages,
-    StorePage,
+/// One list: each guard, and what its mutant lives without.
+macro_rules! mutants {
+    ($($name:ident: $without:literal,)*) => {
+        /// A guard that a mutant lives without.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Mutant {
+            $(#[doc = $without] $name,)*
+        }
+
+        impl Mutant {
+            pub const ALL: &[Mutant] = &[$(Mutant::$name,)*];
+
+            /// What is taken away.
+            pub fn without(self) -> &'static str {
+                match self {
+                    $(Mutant::$name => $without,)*
+                }
+            }
+        }
+    };
 }
 
-impl Mutant {
-    pub const ALL: [Mutant; 34] = {
-        use Mutant::*;
-        [
-            Token,
-            Folding,
-            Acknowledgement,
-            OptIn,
-            Freshness,
-            Silence,
-            Truncation,
-            StartGrace,
-            PauseRail,
-            CooldownRail,
-            RateRail,
-            BudgetRail,
-            BreakerRail,
-            MinHealthyRail,
-            MaxUnhealthyRail,
-            MaxInFlightRail,
-            BlameRail,
-            ClockRail,
-            ShelfLife,
-            Intent,
-            LastLookPause,
-            LastLookMode,
-            LastLookPermit,
-            LastLookClock,
-            LastLookIdentity,
-            LastLookDrained,
-            LastLookSiblings,
-            OutcomeLookup,
-            ReadmitOnExit,
-            Reconcile,
-            TakeUp,
-            AskAgain,
-            Pages,
-            StorePage,
-        ]
-    };
-
-    /// What is taken away.
-    pub fn without(self) -> &'static str {
-        match self {
-            Mutant::Token => "anybody may deliver",
-            Mutant::Folding => "an episode is named by its alert and startsAt, not by its target",
-            Mutant::Acknowledgement => "2xx although the delivery is not on disk",
-            Mutant::OptIn => "containers need not be opted in",
-            Mutant::Freshness => "how old scrapes and evaluations are does not matter",
-            Mutant::Silence => "a silence does not hold",
-            Mutant::Truncation => "a cut notification is as good as a whole one",
-            Mutant::StartGrace => "a container may be of any age",
-            Mutant::PauseRail => "admission does not look at pauses",
-            Mutant::CooldownRail => "admission does not look at the cooldown",
-            Mutant::RateRail => "admission does not look at the token buckets",
-            Mutant::BudgetRail => "admission does not look at the budgets",
-            Mutant::BreakerRail => "admission does not look at the breaker",
-            Mutant::MinHealthyRail => "admission does not look at min_healthy",
-            Mutant::MaxUnhealthyRail => "admission does not look at max_unhealthy",
-            Mutant::MaxInFlightRail => "admission does not look at max_in_flight",
-            Mutant::BlameRail => "admission does not ask whether our own drain is to blame",
-            Mutant::ClockRail => "admission does not look at the clock",
-            Mutant::ShelfLife => "admission does not look at the evidence's age",
-            Mutant::Intent => "a step begins although its start is not on disk",
-            Mutant::LastLookPause => "no look at pauses before drain and restart",
-            Mutant::LastLookMode => "no look at the mode before drain and restart",
-            Mutant::LastLookPermit => "no look at the permit before drain and restart",
-            Mutant::LastLookClock => "no look at the clock before drain and restart",
-            Mutant::LastLookIdentity => "no look at the container before drain and restart",
-            Mutant::LastLookDrained => "no look at the drain before restart",
-            Mutant::LastLookSiblings => "no look at the siblings before drain and restart",
-            Mutant::OutcomeLookup => "a restart without an answer is repeated, not looked at",
-            Mutant::ReadmitOnExit => "a run that ends early does not readmit",
-            Mutant::Reconcile => "nobody compares the balancer with the journal",
-            Mutant::TakeUp => "the next process does not take up what a dead one began",
-            Mutant::AskAgain => "nobody asks about an unsettled episode again",
-            Mutant::Pages => "no pages",
-            Mutant::StorePage => "no page about a journal that cannot be written",
-        }
-    }
+mutants! {
+    Token: "anybody may deliver",
+    Folding: "an episode is named by its alert and startsAt, not by its target",
+    Acknowledgement: "2xx although the delivery is not on disk",
+    OptIn: "containers need not be opted in",
+    Freshness: "how old scrapes and evaluations are does not matter",
+    Silence: "a silence does not hold",
+    Truncation: "a cut notification is as good as a whole one",
+    StartGrace: "a container may be of any age",
+    PauseRail: "admission does not look at pauses",
+    CooldownRail: "admission does not look at the cooldown",
+    RateRail: "admission does not look at the token buckets",
+    BudgetRail: "admission does not look at the budgets",
+    BreakerRail: "admission does not look at the breaker",
+    MinHealthyRail: "admission does not look at min_healthy",
+    MaxUnhealthyRail: "admission does not look at max_unhealthy",
+    MaxInFlightRail: "admission does not look at max_in_flight",
+    BlameRail: "admission does not ask whether our own drain is to blame",
+    ClockRail: "admission does not look at the clock",
+    ShelfLife: "admission does not look at the evidence's age",
+    Intent: "a step begins although its start is not on disk",
+    LastLookPause: "no look at pauses before drain and restart",
+    LastLookMode: "no look at the mode before drain and restart",
+    LastLookPermit: "no look at the permit before drain and restart",
+    LastLookClock: "no look at the clock before drain and restart",
+    LastLookIdentity: "no look at the container before drain and restart",
+    LastLookDrained: "no look at the drain before restart",
+    LastLookSiblings: "no look at the siblings before drain and restart",
+    OutcomeLookup: "a restart without an answer is repeated, not looked at",
+    ReadmitOnExit: "a run that ends early does not readmit",
+    Reconcile: "nobody compares the balancer with the journal",
+    TakeUp: "the next process does not take up what a dead one began",
+    AskAgain: "nobody asks about an unsettled episode again",
+    Pages: "no pages",
+    StorePage: "no page about a journal that cannot be written",
 }
 
 /// True when this guard is switched off, which it never is outside the build for mutants.

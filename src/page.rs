@@ -2,8 +2,8 @@
 //! silences and pagers apply.
 //!
 //! The pages are a view of the books' watches: one per episode, with the outcome and reason of its newest record. They
-//! are sent at once when they change, and again every `page_every`, because an alert without news ends by itself. A
-//! page whose watch is gone is ended. Nothing blocks a page: not a pause, not the journal.
+//! are sent at once when they change, and again every `page_every`, because an alert without news ends by itself, by
+//! Alertmanager's clock. A page whose watch is gone is ended. Nothing blocks a page: not a pause, not the journal.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub const ALERTNAME: &str = "RemediationEscalated";
 const HISTORY: usize = 10;
 /// Longest label value, in bytes: names that an alert brought reach pagers and chats, which cut or break at less.
 const MAX_VALUE: usize = 256;
+/// Hexadecimal digits of an episode's key in a page: enough to tell any two apart.
+const SHORT_KEY: usize = 12;
 /// Longest sentence, in bytes.
 const MAX_SENTENCE: usize = 2_000;
 /// Changes that come together are sent together.
@@ -80,7 +82,6 @@ async fn send(context: &Context, external_url: &str, up: &mut Up) -> bool {
         return true;
     }
     let now = context.world.clock.now();
-    let ends_at = now.saturating_add(context.timing.page_every.times(3).signed()).unwrap_or(Timestamp::MAX);
     let mut wanted = Up::new();
     let (watches, head) = context.journal.read(|state| {
         let unsettled = state.books.watches.values().filter(|watch| !watch.outcome.is_settled());
@@ -88,17 +89,17 @@ async fn send(context: &Context, external_url: &str, up: &mut Up) -> bool {
     });
     for watch in watches {
         let page = match still(up, external_url, &watch) {
-            Some(page) => renewed(page, &head, ends_at),
-            None => page(context, external_url, &watch, &head, ends_at).await,
+            Some(page) => renewed(page, &head),
+            None => page(context, external_url, &watch, &head).await,
         };
         wanted.insert(page.labels.clone(), page);
     }
     if let Some(why) = context.journal.trouble().filter(|_| !off(Mutant::StorePage)) {
-        let page = store_trouble(&context.host, &why, now, ends_at);
+        let page = store_trouble(&context.host, &why, now);
         wanted.insert(page.labels.clone(), page);
     }
     let over = up.iter().filter(|(labels, _)| !wanted.contains_key(*labels));
-    let over = over.map(|(_, page)| PageAlert { ends_at: now, ..page.clone() });
+    let over = over.map(|(_, page)| PageAlert { ends_at: Some(now), ..page.clone() });
     let alerts: Vec<PageAlert> = wanted.values().cloned().chain(over).collect();
     if alerts.is_empty() {
         return true;
@@ -125,8 +126,8 @@ fn still<'a>(up: &'a Up, external_url: &str, watch: &Watch) -> Option<&'a PageAl
     same.then_some(page)
 }
 
-fn renewed(page: &PageAlert, head: &str, ends_at: Timestamp) -> PageAlert {
-    let mut page = PageAlert { ends_at, ..page.clone() };
+fn renewed(page: &PageAlert, head: &str) -> PageAlert {
+    let mut page = page.clone();
     page.annotations.0.insert("journal_head".to_owned(), head.to_owned());
     page
 }
@@ -135,7 +136,7 @@ fn link(external_url: &str, watch: &Watch) -> String {
     format!("{}/audit/{}", external_url.trim_end_matches('/'), watch.record)
 }
 
-async fn page(context: &Context, external_url: &str, watch: &Watch, head: &str, ends_at: Timestamp) -> PageAlert {
+async fn page(context: &Context, external_url: &str, watch: &Watch, head: &str) -> PageAlert {
     let record = context.journal.record(watch.record).await.ok().flatten();
     let filter = Filter { key: Some(watch.key.clone()), ..Filter::default() };
     let history = context.journal.query(filter, None, HISTORY).await.map(|page| page.items).unwrap_or_default();
@@ -144,16 +145,20 @@ async fn page(context: &Context, external_url: &str, watch: &Watch, head: &str, 
         labels: labels(watch),
         annotations: annotations(external_url, watch, record.as_ref(), &history, head),
         starts_at: watch.since,
-        ends_at,
+        ends_at: None,
     }
 }
 
+/// An alert is its labels, to Alertmanager and to us. What is shown of names is cut and redacted, so that two targets may
+/// look alike there: the episode's key keeps their pages apart.
 fn labels(watch: &Watch) -> LabelSet {
+    let key = watch.key.as_str();
     let mut labels = LabelSet::from([
         ("alertname", ALERTNAME),
         ("severity", "page"),
         ("outcome", watch.outcome.word()),
         ("reason", watch.reason.code()),
+        ("episode", key.get(..SHORT_KEY).unwrap_or(key)),
     ]);
     let alert = &watch.accepted.alert.labels;
     let target = watch.accepted.target.as_ref();
@@ -165,7 +170,7 @@ fn labels(watch: &Watch) -> LabelSet {
             labels.0.insert(name.to_owned(), plain_line(&value, MAX_VALUE));
         }
     }
-    // Without a target only the alert's own name tells two of them apart.
+    // Without a target the alert's own name says best what it is about.
     if target.is_none() {
         labels.0.insert("alert".to_owned(), plain_line(alert.alertname(), MAX_VALUE));
     }
@@ -185,7 +190,7 @@ fn annotations(external_url: &str, watch: &Watch, record: Option<&Record>, histo
 }
 
 /// The journal itself is in trouble: nothing new is done, and somebody has to know.
-fn store_trouble(host: &str, why: &str, now: Timestamp, ends_at: Timestamp) -> PageAlert {
+fn store_trouble(host: &str, why: &str, now: Timestamp) -> PageAlert {
     PageAlert {
         labels: LabelSet::from([
             ("alertname", ALERTNAME),
@@ -200,6 +205,6 @@ fn store_trouble(host: &str, why: &str, now: Timestamp, ends_at: Timestamp) -> P
             ("runbook_url", words::runbook_url(Reason::StoreUnavailable).as_str()),
         ]),
         starts_at: now,
-        ends_at,
+        ends_at: None,
     }
 }

@@ -81,6 +81,7 @@ reasons! {
     DockerUnavailable => "docker_unavailable", Decide, "the Docker Engine could not be asked";
     BalancerUnavailable => "balancer_unavailable", Decide, "the balancer could not be asked";
     AlertmanagerUnavailable => "alertmanager_unavailable", Decide, "Alertmanager could not be asked about silences";
+    OwnInfrastructureUnknown => "own_infrastructure_unknown", Decide, "nobody can say whether the container is a part of what remediator stands on";
     ContainerNotRunning => "container_not_running", Decide, "the container is not running; a restart is not a cure for that";
     StartGrace => "start_grace", Decide, "the container is younger than its start grace";
     Silenced => "silenced", Decide, "a silence matches the alert, and a silence means hold";

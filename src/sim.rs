@@ -232,7 +232,14 @@ impl State {
     fn advance(&mut self, to: Timestamp) {
         loop {
             let restart = self.engine.next_restart();
+            let crash = self.replicas.iter().filter_map(Replica::crash_at).min();
             let scrape = self.prometheus.next_tick();
+            if let Some(at) = crash.filter(|at| *at <= to && *at <= scrape && restart.is_none_or(|restart| *at < restart)) {
+                self.now = at.max(self.now);
+                let now = self.now;
+                self.replicas.iter_mut().filter(|r| r.crash_at().is_some_and(|at| at <= now)).for_each(|r| r.restart(now));
+                continue;
+            }
             match restart {
                 Some(at) if at <= to && at <= scrape => {
                     self.now = at;

@@ -304,7 +304,7 @@ pub fn pick<'a>(all: &'a [ContainerSummary], target: &Target) -> Result<&'a Cont
 /// is no part of what this program stands on.
 ///
 /// # Errors
-/// A part of our own infrastructure, and whatever [`resolve_any`] refuses.
+/// A part of our own infrastructure, one of which nobody can say, and whatever [`resolve_any`] refuses.
 pub fn resolve(
     target: &Target,
     container: &Container,
@@ -315,6 +315,10 @@ pub fn resolve(
     if let Some(why) = container.infrastructure.clone().or(role) {
         let detail = format!("container {} is no target: {why}", container.name);
         return Err(unmatched(Reason::OwnInfrastructure, detail));
+    }
+    if let Some(why) = &container.infrastructure_unknown {
+        let detail = format!("container {} may be a part of what remediator stands on: {why}", container.name);
+        return Err(unmatched(Reason::OwnInfrastructureUnknown, detail));
     }
     resolve_any(target, container, all, servers)
 }

@@ -163,6 +163,8 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
         None => Asked::Changed,
         // A pause that broke the run off and a pause that refuses the next one are the same news.
         Some(answer) if answer.reason == watch.reason => over_or_same(context, watch, evidence, now),
+        // What the page says is no longer so, whatever it is that keeps from acting now.
+        Some(_) if resumed(context, watch, now) => Asked::Changed,
         Some(answer) if only_waits(answer) || crate::pipeline::unclear(&evidence.reading) => {
             over_or_same(context, watch, evidence, now)
         }
@@ -171,6 +173,13 @@ fn compare(context: &Context, watch: &Watch, evidence: &Evidence, answer: Option
         }
         Some(_) => Asked::Changed,
     }
+}
+
+/// It waits for the end of a pause, and no pause covers it any more.
+fn resumed(context: &Context, watch: &Watch, now: Timestamp) -> bool {
+    let (Some(playbook), Some(target)) = (context.playbook_today(&watch.accepted), &watch.accepted.target) else { return false };
+    let covered = || context.journal.read(|state| state.books.pauses.iter().any(|p| p.covers(&playbook.name, target, now)));
+    watch.reason == Reason::Paused && !covered()
 }
 
 /// How long a cure is on trial; nothing else is.

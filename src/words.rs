@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decide::decision::Plan;
-use crate::event::{Abort, Pause, Phase, Record};
+use crate::event::{Abort, Pause, PauseScope, Phase, Record};
 use crate::guard::ledger::Watch;
 use crate::period::Period;
 use crate::reason::{Outcome, Reason};
@@ -75,6 +75,21 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 pub fn paused(pause: &Pause) -> String {
     let until = pause.until.map(|until| format!(" until {until}")).unwrap_or_default();
     format!("{} paused by {}{until}: {}", pause.scope, pause.actor, pause.reason)
+}
+
+/// Why a reload is refused that has no playbook of the pause's name any more.
+pub fn pause_would_be_lost(pause: &Pause) -> String {
+    let PauseScope::Playbook(name) = &pause.scope else { return paused(pause) };
+    format!(
+        "playbook {name} is paused (by {}: {}), and with this configuration the pause would hold nothing any more; pause what \
+         must stay paused by another scope (remediator pause --reason ...), then remediator resume --playbook {name}, then reload",
+        pause.actor, pause.reason
+    )
+}
+
+/// Why everything is paused after a start without the playbook that was.
+pub fn pause_widened(pause: &Pause) -> String {
+    format!("{} was paused by {} ({}), and there is no such playbook any more", pause.scope, pause.actor, pause.reason)
 }
 
 pub fn aborted(abort: &Abort) -> String {

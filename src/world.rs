@@ -169,6 +169,9 @@ pub struct Container {
     /// Which part of our own infrastructure it is, as `target::infrastructure` says it; none if it is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infrastructure: Option<String>,
+    /// Why nobody can say whether it is one; none if somebody can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub infrastructure_unknown: Option<String>,
 }
 
 /// The Docker Engine, through its two doors.
@@ -182,6 +185,11 @@ pub trait Engine: Send + Sync {
     async fn logs(&self, id: &ContainerId, tail: u32) -> Answer<Vec<String>>;
     /// `POST /containers/{id}/restart?t={grace}`, once. `within` bounds the wait, not the Engine.
     async fn restart(&self, id: &ContainerId, grace_seconds: u32, within: Duration) -> Call;
+    /// How many names of our own configuration were looked up, so that it can be said which containers are a part of ours.
+    /// An error names one that leads nowhere.
+    async fn own_names(&self) -> Answer<usize> {
+        Ok(0)
+    }
     /// Asks the restart door for something it must refuse. `Ok(true)`: it was refused.
     async fn forbidden_call_is_refused(&self) -> Answer<bool>;
 }
@@ -243,8 +251,8 @@ pub struct PageAlert {
     pub labels: LabelSet,
     pub annotations: LabelSet,
     pub starts_at: Timestamp,
-    /// In the past: the page is over.
-    pub ends_at: Timestamp,
+    /// Since when it is over. None while it is up: then Alertmanager's own clock says how long it lives without news.
+    pub ends_at: Option<Timestamp>,
 }
 
 /// An active silence that matches an alert.

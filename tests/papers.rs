@@ -1,5 +1,7 @@
 //! The papers say what the program says: headings of RUNBOOK.md, links of the rules, snippets of README.md, metric names, sums.
 
+#[path = "papers/commands.rs"]
+mod commands;
 #[path = "papers/examples.rs"]
 mod examples;
 #[path = "papers/safety.rs"]
@@ -191,6 +193,9 @@ fn the_quick_start_can_be_typed_as_it_stands() {
     }
     // The route takes what the playbook claims.
     let route = block("receiver: remediator");
+    // Without a route of its own the always-firing alert pages the reader, and remediator says that alerts do not arrive.
+    let watchdog = remediator::detect::watchdog::ALERTNAME;
+    assert!(route.contains(&format!("matchers: ['alertname=\"{watchdog}\"']")), "README.md's route lacks {watchdog}");
     let matcher = route.lines().find_map(|line| line.split_once("matchers: ['")?.1.split_once('\'')).expect("a matcher").0;
     assert!(text("playbooks/inventory-fd-leak.yml").contains(matcher), "{matcher} is not the playbook's");
 }

@@ -2,6 +2,7 @@
 //! may have paused us, somebody else may have restarted the container, or the balancer may have forgotten the drain.
 
 use crate::act::abort;
+use crate::act::steps::drain_lost;
 use crate::decide::decision::Plan;
 use crate::decide::playbook::Mode;
 use crate::guard::permit::{Live, Permit};
@@ -39,8 +40,7 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>) -> Result<
     let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
     let drained = servers.iter().any(|server| server.path == plan.server && server.drained);
     if !drained && !off(Mutant::LastLookDrained) {
-        let detail = format!("{} is no longer drained; a reload of the balancer forgets it", plan.server);
-        return Err(Ending::interrupted(Reason::DrainLost, detail));
+        return Err(Ending::interrupted(Reason::DrainLost, drain_lost(plan)));
     }
     enough_left(plan, &servers)?;
     identity(context, plan).await?;

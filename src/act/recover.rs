@@ -5,7 +5,7 @@
 //! | no intent | the walk starts again at Confirm (`pipeline`); nothing was consumed |
 //! | intent, no drain begun | `interrupted`; nothing was touched |
 //! | drain begun, restart not begun | readmit, `interrupted` (as aborted, if a person had ordered that) |
-//! | restart begun, end unknown | the container's start tells: restarted → go on; not → readmit, `interrupted` |
+//! | restart begun, end unknown | the container's start tells: restarted → go on; not → readmit, `interrupted`; no answer → readmit, `restart_unknown` |
 //! | restart done | healthy, readmit, verify, as if nothing had happened |
 //!
 //! `reconcile` is the second net: whatever is drained in our name and belongs to no open record is readmitted.
@@ -51,8 +51,15 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record) ->
             let crashed = || Ending::interrupted(Reason::Crashed, "stopped before the restart");
             return Err(abort::ending(&context.journal, record.id).unwrap_or_else(crashed));
         };
-        if !restarted(context, record).await {
-            return Err(Ending::interrupted(Reason::Crashed, "stopped at the restart, and the container did not restart"));
+        match restarted(context, record).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(Ending::interrupted(Reason::Crashed, "stopped at the restart, and the container did not restart"));
+            }
+            Err(why) => {
+                let detail = format!("stopped at the restart, and Docker cannot say whether the container restarted: {why}");
+                return Err(Ending::failed(Reason::RestartUnknown, detail));
+            }
         }
         if !record.began(Step::AwaitHealthy) && !record.began(Step::Readmit) {
             steps.await_healthy(acted_at).await?;
@@ -82,16 +89,14 @@ async fn end_what_was_running(context: &Context, scribe: &mut Scribe, record: &R
     scribe.note(context.world.clock.now(), Event::StepEnded { step, call, note: serde_json::Value::Null }).await;
 }
 
-/// Done according to the journal, or according to the container's start.
-async fn restarted(context: &Context, record: &Record) -> bool {
+/// Done according to the journal, or according to the container's start; an error when neither can say.
+async fn restarted(context: &Context, record: &Record) -> Result<bool, String> {
     if record.done(Step::Restart) {
-        return true;
+        return Ok(true);
     }
-    let Some(intent) = &record.intent else { return false };
-    match context.world.engine.inspect(&intent.plan.container).await {
-        Ok(container) => container.started_at.is_some_and(|at| at > intent.plan.started_at),
-        Err(_) => false,
-    }
+    let Some(intent) = &record.intent else { return Ok(false) };
+    let container = context.world.engine.inspect(&intent.plan.container).await.map_err(|why| why.detail)?;
+    Ok(container.started_at.is_some_and(|at| at > intent.plan.started_at))
 }
 
 /// Readmits whatever is drained in our name, whoever's record it is and whether or not it can be written down: for a

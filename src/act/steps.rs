@@ -162,6 +162,10 @@ impl Steps<'_> {
                 if proceed {
                     return Ok(());
                 }
+                // Whoever reads of it should not look for sessions that are too long.
+                if server(&self.context.world, &self.plan).await.is_ok_and(|server| !server.drained) {
+                    return Err(Ending::interrupted(Reason::DrainLost, drain_lost(&self.plan)));
+                }
                 Err(Ending::failed(Reason::DrainTimeout, format!("not empty within {}: {left}", self.plan.drain.within)))
             }
         }
@@ -235,6 +239,11 @@ impl Steps<'_> {
         self.end(Step::Readmit, Call::Failed(last.clone()), json!({ "server": self.plan.server })).await;
         Err(Ending::failed(Reason::ReadmitFailed, format!("{}: {last}; it is tried again until it works", self.plan.server)))
     }
+}
+
+/// In words: what we drained is not drained any more.
+pub fn drain_lost(plan: &Plan) -> String {
+    format!("{} is no longer drained; a reload of the balancer forgets it", plan.server)
 }
 
 /// Makes sure that the server is not drained. A server that somebody put in maintenance meanwhile is left alone: making

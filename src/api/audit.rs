@@ -142,7 +142,11 @@ impl Question {
                 filter.reason = Some(*known.ok_or_else(|| format!("reason: `{}` is not a reason code", clip(value)))?);
             }
             "playbook" => filter.playbook = Some(value.parse().map_err(|error| wrong(&error))?),
-            "target" => filter.target = Some(value.to_owned()),
+            "target" if value.split_once('/').is_some_and(|(service, instance)| !service.is_empty() && !instance.is_empty()) => {
+                filter.target = Some(value.to_owned());
+            }
+            // Half a target would match nothing, and read as "nothing happened there".
+            "target" => return Err("target: must be service/instance".to_owned()),
             "fingerprint" => {
                 if value.len() != 16 || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err("fingerprint: must be 16 hexadecimal digits".to_owned());
@@ -234,6 +238,8 @@ mod tests {
             ("fingerprint=xyz", "16 hexadecimal digits"),
             ("playbook=a%20b", "playbook: "),
             ("target=", "target: empty"),
+            ("target=inventory-2:8080", "target: must be service/instance"),
+            ("target=inventory/", "target: must be service/instance"),
             ("limit=1&limit=2", "limit is there twice"),
         ] {
             let problem = format!("{:?}", asked(query).expect_err(query));

@@ -1,16 +1,17 @@
 //! Leave to call, as types: a route that demands a `MayRead` cannot be reached without one.
 //!
 //! Each is an extractor that shows the request's head to the [`Gate`](crate::detect::caller::Gate); it runs before any
-//! byte of the body is read. Who is turned away is counted.
+//! byte of the body is read. Who is turned away is counted, each time; the log gets a sum (`turned_away`).
 
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
+use tokio::time::Instant;
 
 use super::Face;
 use super::problem::Problem;
 use crate::detect::caller::{Caller, Role};
-use crate::edge::serve::Peer;
+use crate::edge::serve::{Peer, host};
 
 /// Leave to deliver alerts.
 #[derive(Debug)]
@@ -50,8 +51,12 @@ fn admit(parts: &Parts, face: &Face, wanted: Role) -> Result<Caller, Problem> {
     face.gate.admit(header, wanted).map_err(|denied| {
         let problem = Problem::from(denied);
         face.telemetry.denied(denied.status());
-        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default();
-        tracing::info!(peer, path = parts.uri.path(), %denied, "a call was turned away");
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0);
+        let status = denied.status();
+        if face.turned_away.one(peer.map(|peer| host(peer.ip())), status, Instant::now()) {
+            let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+            tracing::info!(peer, status, path = parts.uri.path(), %denied, "a call was turned away; more of them are summed up");
+        }
         problem
     })
 }

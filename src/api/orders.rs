@@ -171,7 +171,11 @@ pub async fn guards(_leave: MayRead, State(face): State<Face>) -> Result<Json<Bo
 
 async fn order<T: DeserializeOwned>(face: &Face, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
     let held = body::read(face, headers, body, body::MAX_ORDER).await?;
-    serde_json::from_slice(&held.bytes).map_err(|error| bad(format!("the order cannot be read: {error}")))
+    serde_json::from_slice(&held.bytes).map_err(|error| {
+        // Someone who got the quotes of a shell wrong is helped by an example, not by the parser's words.
+        let example = if error.is_data() { "" } else { "; send JSON, such as {\"reason\":\"release in progress\"}" };
+        bad(format!("the order cannot be read: {error}{example}"))
+    })
 }
 
 /// Everything, when nothing is named: to stop too much is the safe mistake.

@@ -4,7 +4,7 @@
 //! themselves, or `?after=`) misses none and gets none twice. An event's id is the sequence number of the entry that
 //! closed the record; without one the stream begins with the next record to close. Who comes back so late that some of
 //! what he missed was pruned is told so first, by an event `pruned`, and gets what is kept. When the journal cannot be read, or
-//! the program stops, the stream ends, and the reader comes back.
+//! the program stops, the stream ends, and the reader comes back. It ends as well when the token that opened it is taken away.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_stream::stream;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, Uri, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
@@ -22,6 +22,7 @@ use super::Face;
 use super::door::MayRead;
 use super::openapi::{LineShape, ProblemShape};
 use super::problem::{Problem, stopping};
+use crate::detect::caller::Role;
 
 /// Readers at a time; each asks the journal once per commit.
 pub const MAX_STREAMS: usize = 32;
@@ -52,7 +53,8 @@ pub async fn follow(_leave: MayRead, State(face): State<Face>, uri: Uri, headers
         .try_acquire_owned()
         .map_err(|_| Problem::later("too_many_streams", format!("{MAX_STREAMS} streams are being read already")))?;
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Ok(Sse::new(closed_records(face, after, place)).keep_alive(keep_alive).into_response())
+    let shown = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes().to_vec());
+    Ok(Sse::new(closed_records(face, after, shown, place)).keep_alive(keep_alive).into_response())
 }
 
 /// `Last-Event-ID` first: a browser that comes back sends it to the address it began with, `?after=` included.
@@ -69,9 +71,17 @@ fn last_seen(uri: &Uri, headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     text.parse().map(Some).map_err(|_| bad("the last event's id must be the number that the event came with"))
 }
 
-fn closed_records(face: Face, after: Option<u64>, place: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> {
+/// `shown` is what the reader presented, because leave to read lasts only as long as the token.
+fn closed_records(
+    face: Face,
+    after: Option<u64>,
+    shown: Option<Vec<u8>>,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Result<Event, Infallible>> {
     stream! {
         let _place = place;
+        let mut tokens = face.gate.follow();
+        let may_read = || face.gate.admit(shown.as_deref(), Role::Reader).is_ok();
         let mut head = face.desk.follow();
         let mut seen = after.unwrap_or_else(|| *head.borrow());
         yield Ok(Event::default().retry(RETRY).comment("closed audit records follow"));
@@ -82,6 +92,7 @@ fn closed_records(face: Face, after: Option<u64>, place: OwnedSemaphorePermit) -
         loop {
             // Asked to be woken before looking: what is committed in between wakes us again.
             head.borrow_and_update();
+            tokens.borrow_and_update();
             let lines = match face.desk.closed_after(seen, BATCH).await {
                 Ok(lines) => lines,
                 Err(error) => {
@@ -90,7 +101,15 @@ fn closed_records(face: Face, after: Option<u64>, place: OwnedSemaphorePermit) -
                 }
             };
             let full = lines.len() >= BATCH as usize;
+            if !may_read() {
+                tracing::info!("a stream of records ended because its token was taken away");
+                break;
+            }
             for closed in lines {
+                // A slow reader may be in the middle of it when the tokens are replaced.
+                if tokens.has_changed().unwrap_or(true) && !may_read() {
+                    return;
+                }
                 seen = closed.seq;
                 yield Ok(Event::default().id(closed.seq.to_string()).event("record").data(closed.line.to_string()));
             }
@@ -100,6 +119,7 @@ fn closed_records(face: Face, after: Option<u64>, place: OwnedSemaphorePermit) -
             tokio::select! {
                 () = face.closing.cancelled() => break,
                 moved = head.changed() => if moved.is_err() { break },
+                _ = tokens.changed() => {}
             }
         }
     }

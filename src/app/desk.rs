@@ -15,6 +15,7 @@ use crate::api::desk::{
     AuditFilter, BreakerState, Bygone, ClosedLine, Desk, DeskError, Gauges, PauseOrder, Probe, Receipt, RecordPage, Unavailable,
 };
 use crate::app::board::board;
+use crate::app::pauses;
 use crate::audit::JournalError;
 use crate::audit::export::line;
 use crate::audit::query::{Cursor, Filter};
@@ -52,9 +53,10 @@ impl FrontDesk {
     async fn probe(&self) -> Vec<Probe> {
         let world = &self.context.world;
         let nothing = crate::alert::LabelSet::default();
-        let (metrics, engine, balancer, silences) = tokio::join!(
+        let (metrics, engine, names, balancer, silences) = tokio::join!(
             world.metrics.instant("vector(1)", world.clock.now()),
             world.engine.ping(),
+            world.engine.own_names(),
             world.balancer.servers(),
             world.pager.silences(&nothing),
         );
@@ -75,6 +77,7 @@ impl FrontDesk {
             probe("prometheus", metrics.map(|_| answers("answers")).map_err(|why| why.detail)),
             probe("docker", engine.map(|()| answers("answers")).map_err(|why| why.detail)),
             probe("doors", doors),
+            probe("own_names", names.map(|names| format!("{names} looked up")).map_err(|why| why.detail)),
             probe("balancer", balancer.map(|servers| format!("{} servers", servers.len())).map_err(|why| why.detail)),
             probe("alertmanager", silences.map(|_| answers("answers")).map_err(|why| why.detail)),
         ]
@@ -199,6 +202,8 @@ impl Desk for FrontDesk {
         let until = order.lasting.and_then(|lasting| self.context.world.clock.now().checked_add(lasting.signed()).ok());
         let pause = Pause { scope: order.scope, actor: order.actor, reason: order.reason, until };
         self.order(Event::Paused { pause: pause.clone() }).await?;
+        // A reload may have taken the playbook away since it was looked for.
+        pauses::widen(&self.context).await.map_err(unavailable)?;
         Ok(pause)
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Promise: all or nothing. The files are read and checked as a start would check them; if anything is wrong everything
 //! stays as it was, the log names every finding, and `remediator_config_last_reload_successful` is 0 until a reload
-//! succeeds. What cannot change while it runs is named, and keeps its old value.
+//! succeeds. What cannot change while it runs is named, and keeps its old value. A playbook that is paused cannot be taken
+//! away (`pauses`).
 //!
 //! A run that is under way keeps its plan, whatever becomes of its playbook. One that has not restarted anything yet
 //! sees at its last look that the playbook is no longer live, readmits and gives up; one that has goes on to the end of
@@ -16,13 +17,14 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Mutex;
 
-use super::App;
+use super::{App, pauses};
 use crate::config::{self, Config, Settings};
 use crate::decide::playbook::Playbook;
 use crate::detect::caller::Gate;
 use crate::detect::poll::Polls;
 use crate::edge::tls::Tls;
 use crate::metrics::Telemetry;
+use crate::words;
 
 /// What a reload reaches.
 pub(super) struct Reloads {
@@ -53,6 +55,10 @@ impl App {
         };
         match reloaded {
             Ok(standing) => {
+                // For a pause that was ordered during the exchange.
+                if let Err(error) = pauses::widen(&self.context).await {
+                    tracing::error!(%error, "a pause lost its playbook during the reload, and could not be widened");
+                }
                 self.reloads.telemetry.config_taken(self.context.world.clock.now());
                 for setting in &standing {
                     tracing::warn!(setting, "this setting was changed, and needs a restart; it stays as it was");
@@ -71,10 +77,15 @@ impl App {
         }
     }
 
-    /// The one step that can fail comes first, so that it is all or nothing.
+    /// The steps that can fail come first, so that it is all or nothing.
     fn take_over(&self, in_force: &Settings, config: Config) -> Result<Vec<&'static str>, Vec<String>> {
         let Config { settings, playbooks, warnings, .. } = config;
         let Reloads { gate, tls, telemetry, polls, .. } = &self.reloads;
+        let now = self.context.world.clock.now();
+        let lost = self.context.journal.read(|state| pauses::orphans(&state.books.pauses, &playbooks, now));
+        if !lost.is_empty() {
+            return Err(lost.iter().map(words::pause_would_be_lost).collect());
+        }
         let tokens = &settings.tokens;
         gate.replace(&tokens.receiver, &tokens.reader, &tokens.operator).map_err(|error| vec![format!("tokens: {error}")])?;
         if let (Some(tls), Some(fresh)) = (tls, &settings.tls) {

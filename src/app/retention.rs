@@ -57,8 +57,7 @@ fn warn(ran: &Ran, said: &Ran) {
     if let Some(seq) = ran.held_at.filter(|_| ran.held_at != said.held_at) {
         tracing::warn!(
             entry = seq,
-            "older entries would be pruned, but somebody still needs this one: a record that is open, watched, held or drained, \
-             or one that audit.jsonl has not got"
+            "older entries would be pruned, but somebody still needs this one: a record that is open, or one that audit.jsonl has not got"
         );
     }
     if ran.still_crowded && !said.still_crowded {

@@ -8,7 +8,7 @@
 //! The state's text is canonical JSON and is read by every later version: its shape may grow by fields with defaults,
 //! and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::audit::JournalError;
 use crate::audit::chain::{self, Broken, Head, canonical};
 use crate::audit::state::State;
 use crate::edge::sqlite::{count, integer};
-use crate::event::{Event, Record, RecordId};
+use crate::event::{Entry, Event, Record, RecordId};
 use crate::guard::ledger::Books;
 use crate::target::hex;
 
@@ -51,6 +51,8 @@ pub enum Whereabouts {
 struct Folded {
     books: Books,
     open: Vec<Carried>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<Kept>,
 }
 
 /// A record that was opened before the anchor and closed after it: its first entries are gone, what they say is not.
@@ -60,19 +62,44 @@ struct Carried {
     record: Record,
 }
 
+/// A record that was closed before the anchor and that something still refers to: a watch, a hold, a server that is drained
+/// in its name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub opened_seq: u64,
+    /// Of its closing entry.
+    pub hash: String,
+    pub record: Record,
+    /// Fingerprints and group keys of alerts that joined its episode after it was closed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub joined: BTreeSet<(String, String)>,
+}
+
+impl Kept {
+    /// Takes note of an alert that led to this record.
+    pub fn hear(&mut self, entry: &Entry) {
+        if let Event::Joined { accepted, of: Some(id) } = &entry.event
+            && *id == self.record.id
+        {
+            self.joined.insert((accepted.fingerprint.clone(), accepted.group_key.clone()));
+        }
+    }
+}
+
 impl Anchor {
-    /// The anchor that `state` makes; `opened` has the first entry of each record that is open in it.
+    /// The anchor that `state` makes; `opened` has the first entry of each record that is open in it, and `kept` are those that
+    /// are closed and stay.
     ///
     /// # Errors
     /// The state cannot be written as JSON, or an open record has no first entry.
-    pub(super) fn of(state: &State, opened: &BTreeMap<RecordId, u64>) -> Result<Anchor, JournalError> {
+    pub(super) fn of(state: &State, opened: &BTreeMap<RecordId, u64>, kept: Vec<Kept>) -> Result<Anchor, JournalError> {
         let unwritable = |why: String| JournalError::Unwritable { kind: "anchor", why };
         let carried = |(id, record): (&RecordId, &Record)| {
             let opened_seq = *opened.get(id).ok_or_else(|| unwritable(format!("record {id} was never opened")))?;
             Ok(Carried { opened_seq, record: record.clone() })
         };
         let open = state.open.iter().map(carried).collect::<Result<_, JournalError>>()?;
-        let folded = Folded { books: state.books.clone(), open };
+        let folded = Folded { books: state.books.clone(), open, kept };
         let text = canonical(&folded).map_err(|error| unwritable(error.to_string()))?;
         Ok(Anchor { head: state.head.clone(), text })
     }
@@ -105,7 +132,7 @@ impl Anchor {
     /// # Errors
     /// The text cannot be read.
     pub(super) fn state(&self) -> Result<State, Broken> {
-        let Folded { books, open } = self.folded()?;
+        let Folded { books, open, .. } = self.folded()?;
         let open = open.into_iter().map(|carried| (carried.record.id, carried.record)).collect();
         Ok(State::of(books, open, self.head.clone()))
     }
@@ -116,6 +143,14 @@ impl Anchor {
     /// The text cannot be read.
     pub(super) fn opened(&self) -> Result<BTreeMap<RecordId, u64>, Broken> {
         Ok(self.folded()?.open.into_iter().map(|carried| (carried.record.id, carried.opened_seq)).collect())
+    }
+
+    /// Closed records that stay.
+    ///
+    /// # Errors
+    /// The text cannot be read.
+    pub(super) fn kept(&self) -> Result<Vec<Kept>, Broken> {
+        Ok(self.folded()?.kept)
     }
 
     fn folded(&self) -> Result<Folded, Broken> {

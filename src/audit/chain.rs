@@ -255,6 +255,12 @@ pub fn verify(conn: &Connection) -> Result<Verified, ChainError> {
         }
         Ok(())
     })?;
+    for kept in anchor.as_ref().map_or_else(|| Ok(Vec::new()), Anchor::kept)? {
+        if astray.is_none() && !projection::agrees(&view, &kept.record)? {
+            let why = format!("record {} in the table `records` is not what the anchor says; {REMEDY}", kept.record.id);
+            astray = Some(Broken { seq: kept.record.seq, why });
+        }
+    }
     if let Some(broken) = astray {
         return Err(broken.into());
     }

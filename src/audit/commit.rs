@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -43,6 +43,10 @@ pub(super) struct Published {
     pub trouble: RwLock<Option<String>>,
     /// Drills: the next commits fail as on a full disk.
     pub full: AtomicBool,
+    /// Drills: the next commits are written, and then their sync fails.
+    pub unsynced: AtomicBool,
+    /// Drills: what such a commit left behind in the WAL. The next commit writes over it; the next process may find it.
+    pub ghost: Mutex<Vec<Draft>>,
 }
 
 /// A transaction whose types are forgotten, so that a queue can hold it.
@@ -79,6 +83,8 @@ pub(super) struct Transaction<F, T> {
 /// The connection that writes, and the state that runs ahead.
 pub(super) struct Core {
     pub conn: Connection,
+    /// Which file it was that was opened; none in memory.
+    file: Option<sqlite::Identity>,
     working: State,
     published: Arc<Published>,
 }
@@ -124,6 +130,8 @@ impl Published {
             commits: AtomicU64::new(0),
             trouble: RwLock::default(),
             full: AtomicBool::new(false),
+            unsynced: AtomicBool::new(false),
+            ghost: Mutex::default(),
         })
     }
 
@@ -144,7 +152,8 @@ impl Published {
 
 impl Core {
     pub fn new(conn: Connection, published: Arc<Published>) -> Core {
-        Core { conn, working: published.read(State::clone), published }
+        let file = sqlite::identity(&conn);
+        Core { conn, file, working: published.read(State::clone), published }
     }
 
     /// Runs a batch and answers everybody in it.
@@ -197,7 +206,17 @@ impl Core {
                 self.working = self.published.read(State::clone);
             }
         }
+        if self.published.unsynced.load(Ordering::Relaxed) || committed.is_ok() {
+            self.haunt(staged, committed.is_err());
+        }
         committed
+    }
+
+    /// What a commit whose sync failed leaves behind, and that a commit which did not fail leaves nothing.
+    fn haunt(&self, staged: &Staged, failed: bool) {
+        let left = staged.entries.iter().filter(|_| failed).cloned();
+        let drafts = left.map(|Entry { at, record, event, .. }| Draft { at, record, event }).collect();
+        *self.published.ghost.lock().unwrap_or_else(PoisonError::into_inner) = drafts;
     }
 
     /// Numbers, chains and folds the entries of one transaction; all of them or none.
@@ -253,8 +272,16 @@ impl Core {
     }
 
     fn commit(&mut self, staged: &Staged, cut: Option<&Cut>) -> Result<(), JournalError> {
-        let full = self.published.full.load(Ordering::Relaxed);
-        let sealed = |written| if full { Err(disk_full()) } else { Ok(written) };
+        // A file without a name still takes writes, and nobody would ever read them: a lost disk must not look like a good one.
+        if self.file.is_some() && self.file != sqlite::identity(&self.conn) {
+            return Err(JournalError::Gone { file: self.conn.path().unwrap_or_default().into() });
+        }
+        let (full, unsynced) = (self.published.full.load(Ordering::Relaxed), self.published.unsynced.load(Ordering::Relaxed));
+        let sealed = |written| match () {
+            () if full => Err(disk_full()),
+            () if unsynced => Err(not_synced()),
+            () => Ok(written),
+        };
         if staged.entries.is_empty() {
             let Some(at) = staged.beat else { return Ok(()) };
             return sqlite::write(&mut self.conn, |transaction| sealed(pulse::save(transaction, at)?));
@@ -335,6 +362,10 @@ fn books_differ(old: &State, new: &State) -> bool {
     let Books { last_at: _, last_decision: _, live, shadow, pauses, drained, watches: _, anchored } = &old.books;
     let new = &new.books;
     (live, shadow, pauses, drained, anchored) != (&new.live, &new.shadow, &new.pauses, &new.drained, &new.anchored)
+}
+
+fn not_synced() -> JournalError {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC), None).into()
 }
 
 fn disk_full() -> JournalError {

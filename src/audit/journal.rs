@@ -194,6 +194,42 @@ impl Journal {
         self.inner.published.full.load(Ordering::Relaxed)
     }
 
+    /// For drills: while `true`, every commit is written and then fails, as when a sync of the disk does. Unlike one on
+    /// a full disk it may be there after all once the process has died ([`Journal::come_back`]).
+    pub fn pretend_unsynced(&self, unsynced: bool) {
+        self.inner.published.unsynced.store(unsynced, Ordering::Relaxed);
+    }
+
+    pub fn pretends_unsynced(&self) -> bool {
+        self.inner.published.unsynced.load(Ordering::Relaxed)
+    }
+
+    /// Whether a drill has the disk fail now, one way or the other.
+    pub fn pretends_to_fail(&self) -> bool {
+        self.pretends_full() || self.pretends_unsynced()
+    }
+
+    /// Whether a commit whose sync failed left something behind.
+    pub fn is_haunted(&self) -> bool {
+        !self.inner.published.ghost.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// For drills: the next process finds what the last commit wrote although its sync failed. Nothing, if a later commit
+    /// went well.
+    ///
+    /// # Errors
+    /// As [`Journal::transact`].
+    pub async fn come_back(&self) -> Result<(), JournalError> {
+        let ghost = std::mem::take(&mut *self.inner.published.ghost.lock().unwrap_or_else(PoisonError::into_inner));
+        let (full, unsynced) = (self.pretends_full(), self.pretends_unsynced());
+        self.pretend_full(false);
+        self.pretend_unsynced(false);
+        let back = self.transact(move |_| (ghost, ())).await;
+        self.pretend_full(full);
+        self.pretend_unsynced(unsynced);
+        back.map(|_| ())
+    }
+
     /// Walks the whole chain: hashes, legal transitions, and whether the projections say what the entries say.
     ///
     /// # Errors
@@ -334,6 +370,16 @@ impl Journal {
                 let answer = tokio::task::spawn_blocking(move || readers.ask(question)).await;
                 answer.unwrap_or(Err(JournalError::Closed))
             }
+        }
+    }
+}
+
+impl Journal {
+    /// As [`Journal::ask`], for one who may block.
+    pub(super) fn ask_here<T>(&self, question: impl FnOnce(&Connection) -> Result<T, JournalError>) -> Result<T, JournalError> {
+        match &self.inner.road {
+            Road::Inline(core) => question(&core.lock().unwrap_or_else(PoisonError::into_inner).conn),
+            Road::Thread { readers, .. } => readers.ask(question),
         }
     }
 }

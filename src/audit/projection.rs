@@ -287,6 +287,12 @@ pub(super) fn rebuild(transaction: &Transaction<'_>) -> Result<State, JournalErr
     let anchor = Anchor::load(transaction)?;
     // Those that were open when the entries before were pruned.
     let mut opened = anchor.as_ref().map_or_else(|| Ok(BTreeMap::new()), Anchor::opened)?;
+    for kept in anchor.as_ref().map_or_else(|| Ok(Vec::new()), Anchor::kept)? {
+        save_record(transaction, Some(kept.opened_seq), &kept.record)?;
+        for (fingerprint, group_key) in &kept.joined {
+            save_alert(transaction, fingerprint, group_key, &kept.record.id.to_string())?;
+        }
+    }
     let mut failed = None;
     let state = chain::walk(transaction, anchor.as_ref(), |_, entry, closed| {
         if let (Event::Accepted { .. }, Some(id)) = (&entry.event, entry.record) {
@@ -324,9 +330,10 @@ pub(super) fn same_as(conn: &Connection, anchor: Option<&Anchor>, state: &State)
     let opened = "SELECT count(*) FROM entries WHERE kind = 'accepted'";
     let records = "SELECT count(*) FROM records";
     let [opened, records] = [opened, records].map(|sql| conn.query_row(sql, (), |row| count(row, 0)));
-    let carried = anchor.and_then(|anchor| anchor.opened().ok()).map_or(0, |opened| opened.len() as u64);
-    // No record beside those of the entries; that each is right was seen one by one.
-    Ok(stored == *state && opened? + carried == records?)
+    let open = anchor.and_then(|anchor| anchor.opened().ok()).map_or(0, |opened| opened.len() as u64);
+    let kept = anchor.and_then(|anchor| anchor.kept().ok()).map_or(0, |kept| kept.len() as u64);
+    // No record beside those of the entries and the anchor; that each is right was seen one by one.
+    Ok(stored == *state && opened? + open + kept == records?)
 }
 
 /// Whether the row of a closed record is its fold.

@@ -1,16 +1,17 @@
 //! Pruning: the journal is bounded by age and by size, from the old end of the chain.
 //!
 //! Promises: what is pruned is replaced by its [`Anchor`](super::anchor), so that the chain stays checkable and the
-//! projections can still be made again. A record goes whole or stays: its row goes when its closing entry goes. Nothing is pruned
-//! that is open, watched, held or drained, that `audit.jsonl` has not got yet, that is younger than any window of the
-//! guardrails ([`FLOOR`]), or that belongs to the newest [`KEEP`] entries. A chain that is broken is not pruned: what is wrong with
-//! it is evidence.
+//! projections can still be made again. A record's row goes when its closing entry goes, unless something still refers to it.
+//! Nothing is pruned that is open, that `audit.jsonl` has not got yet, that is younger than any window of the guardrails
+//! ([`FLOOR`]), or that belongs to the newest [`KEEP`] entries. A chain that is broken is not pruned: what is wrong with it is
+//! evidence.
 //!
 //! How: in steps of at most [`STEP`] entries. A step is planned on a reading connection: old entries do not change, so
 //! the writer only checks that the anchor is still where the plan began, and then deletes; commits go on in between. A step
 //! ends where no record is open. Where there is no such place in a whole step, because something is always under way,
 //! a record that was open there is carried: the anchor holds what its first entries said, its row stays whole, and only its
-//! story begins later.
+//! story begins later. A closed record that is watched, held or drained, which may be so for years, holds nothing back
+//! either: the anchor holds it as it was closed ([`Kept`]), its row stays until nothing refers to it, and only its story is gone.
 //!
 //! Races accepted: the wall clock decides what is old. One that is behind the journal prunes nothing; one that leapt
 //! ahead prunes [`STEPS`] steps at each look until somebody sets it right, and never the newest [`KEEP`] entries.
@@ -18,10 +19,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::audit::JournalError;
-use crate::audit::anchor::Anchor;
+use crate::audit::anchor::{Anchor, Kept};
 use crate::audit::chain::{Head, Link};
 use crate::audit::journal::Journal;
 use crate::audit::state::State;
@@ -85,7 +86,7 @@ pub(super) enum Plan {
     Cut(Box<Cut>),
     /// Nothing is old enough.
     Nothing,
-    /// It would go on, but for the record or line that begins at this entry.
+    /// It would go on, but for the record that is open, or the line that is not written, from this entry on.
     Held(u64),
 }
 
@@ -95,7 +96,7 @@ pub struct Ran {
     pub steps: usize,
     pub entries: u64,
     pub records: u64,
-    /// The entry that the last step may not pass, because somebody still needs what begins there.
+    /// The entry that the last step may not pass: a record that is open, or one without its line in `audit.jsonl`.
     pub held_at: Option<u64>,
     /// The journal is larger than it should be, and everything in it is too young to go.
     pub still_crowded: bool,
@@ -167,14 +168,16 @@ pub(super) fn needed(books: &Books) -> Vec<RecordId> {
 pub(super) fn plan(conn: &Connection, needed: &[RecordId], aim: Aim) -> Result<Plan, JournalError> {
     // One read transaction, so that anchor, records and entries are of one moment.
     let view = conn.unchecked_transaction()?;
-    let stop = stop(&view, needed, aim)?;
+    let stop = stop(&view, aim)?;
     let anchor = Anchor::load(&view)?;
     let mut state = anchor.as_ref().map_or_else(|| Ok(State::default()), Anchor::state)?;
     let mut opened = anchor.as_ref().map_or_else(|| Ok(BTreeMap::new()), Anchor::opened)?;
+    let mut kept = anchor.as_ref().map_or_else(|| Ok(Vec::new()), Anchor::kept)?;
+    kept.retain(|kept| needed.contains(&kept.record.id));
     let from = state.head.seq;
-    let (entries, held) = take(&view, &state, stop, aim)?;
+    let (entries, held) = take(&view, &state, stop.at, aim)?;
     if entries.is_empty() {
-        return Ok(if held { Plan::Held(stop) } else { Plan::Nothing });
+        return Ok(if held && stop.needed { Plan::Held(stop.at) } else { Plan::Nothing });
     }
     let mut records = 0;
     let mut before = Timestamp::MIN;
@@ -182,11 +185,17 @@ pub(super) fn plan(conn: &Connection, needed: &[RecordId], aim: Aim) -> Result<P
         if let Some((id, seq)) = opening(entry) {
             opened.insert(id, seq);
         }
-        records += u64::from(state.apply(entry)?.is_some());
+        if let Some(record) = state.apply(entry)? {
+            records += 1;
+            if let Some(opened_seq) = opened.remove(&record.id).filter(|_| needed.contains(&record.id)) {
+                kept.push(Kept { opened_seq, hash: hash.clone(), record, joined: BTreeSet::new() });
+            }
+        }
+        kept.iter_mut().for_each(|kept| kept.hear(entry));
         state.head.hash.clone_from(hash);
         before = before.max(entry.at);
     }
-    let anchor = Anchor::of(&state, &opened)?;
+    let anchor = Anchor::of(&state, &opened, kept)?;
     let pruned = Pruned {
         through: state.head.seq,
         anchor_hash: state.head.hash.clone(),
@@ -238,27 +247,27 @@ fn take(conn: &Connection, from: &State, stop: u64, aim: Aim) -> Result<(Vec<(En
     Ok((taken, held))
 }
 
-/// The first entry that must stay.
-fn stop(conn: &Connection, needed: &[RecordId], aim: Aim) -> Result<u64, JournalError> {
+/// Where a step must end.
+struct Stop {
+    /// The first entry that must stay.
+    at: u64,
+    /// Because somebody needs it, and not only because it is one of the newest.
+    needed: bool,
+}
+
+fn stop(conn: &Connection, aim: Aim) -> Result<Stop, JournalError> {
     let first = |sql: &str, value: i64| -> rusqlite::Result<Option<u64>> {
         conn.prepare_cached(sql)?.query_row([value], |row| count(row, 0)).optional()
     };
     let newest = first("SELECT seq FROM entries WHERE seq > ? ORDER BY seq DESC LIMIT 1", 0)?.unwrap_or(0);
     // Else each step would take one entry and write one, until nothing but such entries is left.
     let of_pruning = first("SELECT count(*) FROM entries WHERE kind = 'pruned' AND seq > ?", 0)?.unwrap_or(0);
-    let mut stop = (newest + 1).saturating_sub(aim.keep.max(1) + of_pruning);
+    let young = (newest + 1).saturating_sub(aim.keep.max(1) + of_pruning);
     let open = first("SELECT opened_seq FROM records WHERE closed_at IS NULL AND opened_seq > ? ORDER BY opened_seq LIMIT 1", 0)?;
     let unwritten = "SELECT seq FROM records WHERE closed_at IS NOT NULL AND seq > ? ORDER BY seq LIMIT 1";
     let unwritten = first(unwritten, integer(aim.written))?;
-    for seq in [open, unwritten].into_iter().flatten() {
-        stop = stop.min(seq);
-    }
-    let mut opened = conn.prepare_cached("SELECT opened_seq FROM records WHERE id = ?")?;
-    for id in needed {
-        let seq = opened.query_row([id.to_string()], |row| count(row, 0)).optional()?;
-        stop = stop.min(seq.unwrap_or(u64::MAX));
-    }
-    Ok(stop)
+    let needed = [open, unwritten].into_iter().flatten().min().filter(|seq| *seq < young);
+    Ok(Stop { at: needed.unwrap_or(young), needed: needed.is_some() })
 }
 
 /// Takes out what the cut says. The `pruned` entry is written by the caller, in the same transaction.
@@ -273,11 +282,12 @@ pub(super) fn carry_out(transaction: &Transaction<'_>, cut: &Cut) -> Result<(), 
     // First, because it is what allows the rest: no entry after the anchor can be deleted.
     cut.anchor.store(transaction)?;
     let through = integer(cut.pruned.through);
-    transaction.execute(
-        "DELETE FROM record_alerts WHERE record IN (SELECT opened_seq FROM records WHERE closed_at IS NOT NULL AND seq <= ?)",
-        [through],
-    )?;
-    transaction.execute("DELETE FROM records WHERE closed_at IS NOT NULL AND seq <= ?", [through])?;
+    let kept: Vec<String> = cut.anchor.kept()?.iter().map(|kept| kept.record.id.to_string()).collect();
+    let kept = serde_json::json!(kept).to_string();
+    let gone =
+        "SELECT opened_seq FROM records WHERE closed_at IS NOT NULL AND seq <= ? AND id NOT IN (SELECT value FROM json_each(?))";
+    transaction.execute(&format!("DELETE FROM record_alerts WHERE record IN ({gone})"), params![through, kept])?;
+    transaction.execute(&format!("DELETE FROM records WHERE opened_seq IN ({gone})"), params![through, kept])?;
     let gone = transaction.execute("DELETE FROM entries WHERE seq <= ?", [through])?;
     if gone as u64 != cut.pruned.entries {
         return Err(JournalError::Outdated);

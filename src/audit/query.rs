@@ -88,13 +88,18 @@ impl FromStr for Cursor {
     }
 }
 
-const FOUND: &str = "SELECT r.body, e.hash, r.opened_seq, r.seq FROM records r JOIN entries e ON e.seq = r.seq";
+/// What is asked of a record. The hash of one whose closing entry was pruned is in the anchor, as is all else that is known
+/// of it.
+const COLUMNS: &str =
+    "SELECT r.body, coalesce(e.hash, (SELECT k.value ->> '$.hash' FROM anchor, json_each(anchor.state, '$.kept') k
+    WHERE k.value ->> '$.record.id' = r.id)), r.opened_seq, r.seq";
+const FOUND: &str = "FROM records r LEFT JOIN entries e ON e.seq = r.seq";
 /// The same from the alerts' side, which are in the order of the records: the newest fifty of a million are read as fifty.
-const FOUND_BY_ALERT: &str = "SELECT r.body, e.hash, r.opened_seq, r.seq FROM record_alerts a
-    CROSS JOIN records r ON r.opened_seq = a.record CROSS JOIN entries e ON e.seq = r.seq";
+const FOUND_BY_ALERT: &str =
+    "FROM record_alerts a CROSS JOIN records r ON r.opened_seq = a.record LEFT JOIN entries e ON e.seq = r.seq";
 
 pub(crate) fn found(conn: &Connection, id: RecordId) -> Result<Option<Found>, JournalError> {
-    let mut statement = conn.prepare_cached(&format!("{FOUND} WHERE r.id = ?"))?;
+    let mut statement = conn.prepare_cached(&format!("{COLUMNS} {FOUND} WHERE r.id = ?"))?;
     let row = statement.query_row([id.to_string()], raw).optional()?;
     Ok(row.map(parse).transpose()?.map(|(found, _)| found))
 }
@@ -106,9 +111,9 @@ pub(crate) fn page(conn: &Connection, filter: &Filter, cursor: Option<Cursor>, l
     // One more than asked for says whether there is a next page.
     values.push(Value::Integer(integer(limit as u64 + 1)));
     let sql = if by_alert {
-        format!("{FOUND_BY_ALERT} WHERE {conditions} GROUP BY a.record ORDER BY a.record DESC LIMIT ?")
+        format!("{COLUMNS} {FOUND_BY_ALERT} WHERE {conditions} GROUP BY a.record ORDER BY a.record DESC LIMIT ?")
     } else {
-        format!("{FOUND} WHERE {conditions} ORDER BY r.opened_seq DESC LIMIT ?")
+        format!("{COLUMNS} {FOUND} WHERE {conditions} ORDER BY r.opened_seq DESC LIMIT ?")
     };
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params_from_iter(values), raw)?;
@@ -198,7 +203,7 @@ fn conditions(filter: &Filter, cursor: Option<Cursor>, by_alert: bool) -> (Strin
 /// The store cannot be read.
 pub(crate) fn each_closed(conn: &Connection, filter: &Filter, mut each: impl FnMut(&Found) -> bool) -> Result<(), JournalError> {
     let (conditions, values) = conditions(&Filter { open: Some(false), ..filter.clone() }, None, false);
-    let mut statement = conn.prepare(&format!("{FOUND} WHERE {conditions} ORDER BY r.seq"))?;
+    let mut statement = conn.prepare(&format!("{COLUMNS} {FOUND} WHERE {conditions} ORDER BY r.seq"))?;
     for row in statement.query_map(params_from_iter(values), raw)? {
         if !each(&parse(row?)?.0) {
             break;
@@ -220,7 +225,7 @@ pub(crate) fn entries_after(conn: &Connection, seq: u64, limit: usize) -> Result
 }
 
 pub(crate) fn closed_after(conn: &Connection, seq: u64, limit: usize) -> Result<Vec<Found>, JournalError> {
-    let sql = format!("{FOUND} WHERE r.closed_at IS NOT NULL AND r.seq > ? ORDER BY r.seq LIMIT ?");
+    let sql = format!("{COLUMNS} {FOUND} WHERE r.closed_at IS NOT NULL AND r.seq > ? ORDER BY r.seq LIMIT ?");
     let mut statement = conn.prepare_cached(&sql)?;
     let values = [integer(seq), integer(limit.clamp(1, MAX_LIMIT) as u64)];
     statement.query_map(values, raw)?.map(|row| Ok(parse(row?)?.0)).collect()

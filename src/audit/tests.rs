@@ -279,6 +279,26 @@ fn an_entry_that_would_not_read_back_is_refused() {
     assert_eq!(journal.head().seq, 1);
 }
 
+/// A file that lost its name still takes writes. Nobody may be told that a pause is on disk then.
+#[tokio::test]
+async fn a_journal_that_was_removed_takes_nothing_more() {
+    for replaced in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = Journal::open(dir.path()).expect("a journal");
+        journal.append(opens(1000, 0, start())).await.expect("written");
+        let file = dir.path().join(journal::DATABASE);
+        let copy = std::fs::read(&file).expect("readable");
+        std::fs::remove_file(&file).expect("removed");
+        if replaced {
+            std::fs::write(&file, copy).expect("another one of the same name");
+        }
+        let refused = journal.append(closes(1000, Outcome::Refused, start())).await;
+        assert!(matches!(refused, Err(JournalError::Gone { .. })), "{refused:?}");
+        assert!(journal.trouble().is_some_and(|why| why.contains("was removed or replaced")), "readyz and the metric say so");
+        assert_eq!(journal.head().seq, 1);
+    }
+}
+
 /// STORIES: the store could not be written. The answer is an error, nothing is done, the retry succeeds exactly once.
 #[test]
 fn disk_full() {
@@ -318,6 +338,25 @@ async fn a_pretended_full_disk_drops_the_value_too() {
     journal.pretend_full(false);
     assert_eq!(journal.append(note("a")).await.expect("written").seq, 1);
     assert_eq!(journal.trouble(), None);
+}
+
+/// SQLite has written the frames, the sync failed, and nobody knows what the next process will find.
+#[tokio::test]
+async fn a_commit_whose_sync_failed_may_be_there_for_the_next_process() {
+    let journal = Journal::in_memory().expect("a journal");
+    journal.append(note("a")).await.expect("written");
+    journal.pretend_unsynced(true);
+    assert!(journal.append(note("b")).await.is_err());
+    assert_eq!((journal.head().seq, journal.is_haunted(), journal.trouble().is_some()), (1, true, true));
+    journal.come_back().await.expect("legal");
+    assert_eq!((journal.head().seq, journal.is_haunted(), journal.pretends_unsynced()), (2, false, true));
+    // A commit that goes well writes over what was left.
+    assert!(journal.append(note("c")).await.is_err());
+    journal.pretend_unsynced(false);
+    journal.append(note("d")).await.expect("written");
+    assert!(!journal.is_haunted());
+    journal.come_back().await.expect("nothing to do");
+    assert_eq!(journal.head().seq, 3);
 }
 
 /// STORIES: an admin started a second copy by hand.

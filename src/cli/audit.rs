@@ -47,7 +47,7 @@ pub enum AuditCommand {
     Verify {
         /// A head or anchor hash that left this machine earlier, with a page, in the log or on /metrics: it must still be in the
         /// chain, or stand before it as the anchor of what was pruned
-        #[arg(long, value_name = "HASH")]
+        #[arg(long, value_name = "HASH", value_parser = hash)]
         head: Option<String>,
         /// Answer as JSON
         #[arg(long)]
@@ -62,6 +62,7 @@ pub enum AuditCommand {
     /// Tell the whole story of one record
     Show {
         /// The record's id, as the page and the answer to the webhook have it
+        #[arg(value_parser = record_id)]
         id: RecordId,
         /// Answer as JSON
         #[arg(long)]
@@ -94,7 +95,7 @@ pub struct ExportArgs {
     #[arg(long)]
     pub playbook: Option<PlaybookName>,
     /// A target, as service/instance
-    #[arg(long)]
+    #[arg(long, value_parser = target)]
     pub target: Option<String>,
     /// An alert's fingerprint, as Alertmanager prints it
     #[arg(long)]
@@ -147,6 +148,11 @@ fn state_dir(dir: Option<&Path>, remote: &Remote) -> anyhow::Result<PathBuf> {
     if let Some(dir) = dir {
         return Ok(dir.to_owned());
     }
+    // An answer about this machine's files would be taken for one about the other's.
+    anyhow::ensure!(
+        remote.url.is_none(),
+        "this reads files, which --url does not lead to: run it on that machine, or on a copy, with --state-dir DIR"
+    );
     let found = whereabouts(remote.config.as_deref())?.state_dir;
     found.ok_or_else(|| anyhow!("say which journal: either --state-dir DIR or --config FILE"))
 }
@@ -289,6 +295,28 @@ fn outcome(text: &str) -> Result<Outcome, String> {
 fn reason(text: &str) -> Result<Reason, String> {
     let unknown = || "not a reason code; RUNBOOK.md lists them".to_owned();
     Reason::ALL.iter().copied().find(|reason| reason.code() == text).ok_or_else(unknown)
+}
+
+/// Half a target would match nothing, and read as "nothing happened there".
+fn target(text: &str) -> Result<String, String> {
+    let whole = text.split_once('/').is_some_and(|(service, instance)| !service.is_empty() && !instance.is_empty());
+    whole.then(|| text.to_owned()).ok_or_else(|| "write it as service/instance".to_owned())
+}
+
+/// A hash that was cut when it was copied must not read as a journal that was tampered with.
+fn hash(text: &str) -> Result<String, String> {
+    let digits = text.bytes().filter(u8::is_ascii_hexdigit).count();
+    if digits == 64 && text.len() == 64 {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("a hash has 64 hexadecimal digits, and this has {digits} of them in {} characters", text.chars().count()))
+}
+
+fn record_id(text: &str) -> Result<RecordId, String> {
+    text.parse().map_err(|_| {
+        "an id looks like 01a2009e-dbb0-713e-8c86-441b2d311fa3; `remediator audit search` lists them in its last column"
+            .to_owned()
+    })
 }
 
 fn key(text: &str) -> Result<EpisodeKey, String> {

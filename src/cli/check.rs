@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
+
 use crate::app::live_world;
 use crate::cli::Exit;
 use crate::config::{self, Finding, Severity};
@@ -26,9 +28,11 @@ pub struct CheckArgs {
 /// Prints every finding. `Exit::Fine`: nothing wrong (warnings are allowed); `Exit::No`: something is.
 ///
 /// # Errors
-/// The outside that the settings name cannot be built at all.
+/// The file cannot be read, or the outside that it names cannot be built at all.
 pub async fn check(args: CheckArgs) -> anyhow::Result<Exit> {
     let file = args.config.display().to_string();
+    // Without it nothing was asked, so that there is no answer either.
+    std::fs::File::open(&args.config).with_context(|| format!("{file} cannot be read"))?;
     let config = match config::load(&args.config) {
         Ok(config) => config,
         Err(errors) => {

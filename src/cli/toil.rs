@@ -53,6 +53,10 @@ pub struct ToilArgs {
 /// # Errors
 /// A log that cannot be read, or is none.
 pub fn toil(args: &ToilArgs) -> anyhow::Result<Exit> {
+    // Without it nothing was asked, so that there is no answer either.
+    if let Some(path) = &args.ledger {
+        File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    }
     let ledger = match args.ledger.as_deref().map(ledger::read).transpose() {
         Ok(ledger) => ledger,
         Err(errors) => {

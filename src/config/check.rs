@@ -135,10 +135,8 @@ async fn check_replicas(world: &World, playbook: &Playbook, seen: &Seen, notes: 
             }
         };
         if !instances.insert(instance.clone()) {
-            notes.error(
-                place,
-                format!("several containers are labelled {LABEL_INSTANCE}={instance}, so the label does not name one"),
-            );
+            let many = target::pick(all, &target).err().map(|why| why.to_string()).unwrap_or_default();
+            notes.error(place, format!("{many}; remove those that should not be there, or say with docker.only which are ours"));
             continue;
         }
         check_replica(world, playbook, &target, summary, seen, notes).await;

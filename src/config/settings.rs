@@ -293,6 +293,9 @@ fn limits(sheet: &mut Sheet, typed: &LimitsTyped) -> Limits {
     }
 }
 
+/// Twice within Alertmanager's default `resolve_timeout`, with room for one that was lost.
+const RAREST_PAGE: Period = Period::from_secs(120);
+
 fn pages(sheet: &mut Sheet, typed: &PagesTyped) -> Pages {
     let every = sheet.some_period("pages.every", typed.every.as_ref(), Period::from_secs(60));
     let hold = sheet.some_period("pages.hold", typed.hold.as_ref(), Period::from_secs(600));
@@ -305,6 +308,10 @@ fn pages(sheet: &mut Sheet, typed: &PagesTyped) -> Pages {
             format!("pages.hold ({hold}) is shorter than pages.every ({every}), so a page would end before it is sent again"),
             "Make hold at least as long as every",
         );
+    } else if let Some(at) = typed.every.as_ref().filter(|_| every > RAREST_PAGE) {
+        let sentence =
+            format!("pages.every is {every}: Alertmanager ends what it is not told of for its resolve_timeout, 5m if not set");
+        sheet.wrong(at.referenced, sentence, format!("Write at most {RAREST_PAGE}"));
     }
     Pages { every, hold, ask_again }
 }

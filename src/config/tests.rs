@@ -230,6 +230,13 @@ fn bad_settings_are_refused_in_so_many_words() {
         ),
         (
             "haproxy:",
+            "pages: { every: 3m }\nhaproxy:",
+            &[
+                "remediator.yml:6:17: pages.every is 3m: Alertmanager ends what it is not told of for its resolve_timeout, 5m if not set. Write at most 2m.",
+            ],
+        ),
+        (
+            "haproxy:",
             "log: { format: xml }\nhaproxy:",
             &["remediator.yml:6:16: `xml` is not known here. Write one of: human, json."],
         ),

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+use tokio::sync::watch;
 
 use crate::mutant::{Mutant, off};
 
@@ -69,6 +70,7 @@ pub enum TokenError {
 #[derive(Debug)]
 pub struct Gate {
     keys: RwLock<Vec<Key>>,
+    replaced: watch::Sender<()>,
 }
 
 #[derive(Clone)]
@@ -141,12 +143,12 @@ impl Gate {
     /// # Errors
     /// An empty token, or more than [`MAX_TOKENS`] for a role.
     pub fn new(receiver: &[SecretString], reader: &[SecretString], operator: &[SecretString]) -> Result<Gate, TokenError> {
-        Ok(Gate { keys: RwLock::new(keys(receiver, reader, operator)?) })
+        Ok(Gate { keys: RwLock::new(keys(receiver, reader, operator)?), ..Gate::open() })
     }
 
     /// A door that is open to everybody, for a loopback address.
     pub fn open() -> Gate {
-        Gate { keys: RwLock::new(Vec::new()) }
+        Gate { keys: RwLock::new(Vec::new()), replaced: watch::Sender::new(()) }
     }
 
     /// Takes new tokens into use at once; the old ones open nothing any more.
@@ -165,7 +167,14 @@ impl Gate {
             return Err(TokenError::Opens);
         }
         *keys = fresh;
+        drop(keys);
+        self.replaced.send_replace(());
         Ok(())
+    }
+
+    /// Wakes whenever the tokens were replaced: whoever was let in for longer has to ask again.
+    pub fn follow(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 
     /// True when nobody is asked for a token.

@@ -7,30 +7,26 @@
 //! milliseconds apart; what may have changed in between is looked at again right before each step of Act. What is asked about
 //! all replicas at once is shared with whoever asks at the same time (`look`).
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 
 use crate::alert::LabelSet;
-use crate::decide::evidence::{Evidence, NoReplica, Reading, Sibling, Veto};
+use crate::decide::evidence::{Evidence, NoReplica, Reading, Veto};
 use crate::decide::playbook::{Confirm, Playbook, Threshold};
 use crate::detect::look::{Look, Looks};
+use crate::detect::{lags, siblings};
 use crate::edge::promql::{self, Template};
 use crate::event::Accepted;
 use crate::mutant::{Mutant, off};
 use crate::reason::Reason;
-use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER, Target};
-use crate::world::{
-    AlertingRule, Answer, ContainerSummary, Metrics, RuleAlert, RuleAlertState, ScrapeTarget, Server, ServerStatus, Unanswered,
-    World,
-};
+use crate::target::{self, Target};
+use crate::world::{AlertingRule, Answer, ContainerSummary, Metrics, RuleAlertState, ScrapeTarget, Server, Unanswered, World};
 
 /// How much later than its interval a rule's evaluation may be before the rule counts as stale.
 const EVALUATION_SLACK: SignedDuration = SignedDuration::from_secs(5);
 /// How much later than two scrapes a scrape may have been before Prometheus counts as blind.
-const SCRAPE_SLACK: SignedDuration = SignedDuration::from_secs(1);
-/// How much later than the pinned instant a scrape may have been: the answer's own time, and two clocks that are kept.
-/// A clock that is further behind makes whatever is old look fresh.
+pub(super) const SCRAPE_SLACK: SignedDuration = SignedDuration::from_secs(1);
+/// How much later than the pinned instant a scrape or an evaluation may have been: the answer's own time, and two clocks
+/// that are kept. A clock that is further behind makes whatever is old look fresh.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(15);
 
 /// The question: which alert, about which target, under which playbook.
@@ -56,10 +52,12 @@ pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> Ev
         vetoes(&*world.metrics, playbook, target, labels, at),
     );
     let reading = match (reading, &replica) {
-        (Reading::Firing { value, query }, Ok(replica)) => match lags(&*world.metrics, question, rules, replica, at).await {
-            Some(why) => Reading::Unknown { why },
-            None => Reading::Firing { value, query },
-        },
+        (Reading::Firing { value, query }, Ok(replica)) => {
+            match lags::lags(&*world.metrics, question, rules, replica, at).await {
+                Some(why) => Reading::Unknown { why },
+                None => Reading::Firing { value, query },
+            }
+        }
         (reading, _) => reading,
     };
     // A silence of the alert that fires means hold, too.
@@ -77,9 +75,9 @@ pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> Ev
         truncated: accepted.truncated,
         reading,
         replica,
-        siblings: siblings(question, rules, scrapes, containers, servers, at),
+        siblings: siblings::siblings(question, rules, scrapes, containers, servers, at),
         listed: match rules {
-            Ok(rules) => Ok(sick(question, rules).remove(&target.instance).unwrap_or_default().0),
+            Ok(rules) => Ok(siblings::sick(question, rules).remove(&target.instance).unwrap_or_default().0),
             Err(why) => Err(why.clone()),
         },
         silences,
@@ -190,7 +188,7 @@ async fn by_rule(
         return Err(disagreement(alertname, mixed));
     }
     // Silence of this alert is no silence while Prometheus lists another one for the target.
-    if let Some((alerts, _)) = sick(question, rules).remove(&question.target.instance) {
+    if let Some((alerts, _)) = siblings::sick(question, rules).remove(&question.target.instance) {
         let detail = format!("{alertname} is not listed for this target, but {} is", alerts.join(", "));
         return Err(Unanswered::new(Reason::SignalsMixed, detail));
     }
@@ -221,51 +219,6 @@ async fn by_another_rule(look: &Look, question: Question<'_>, rules: &[AlertingR
     Ok(None)
 }
 
-/// Every alert that fires for the target began before its container started, and the recovery query calls it well: a rule
-/// that looks back over a window goes on about the process before. Whoever restarted the container has cured it, or nobody
-/// can say yet.
-async fn lags(
-    metrics: &dyn Metrics,
-    question: Question<'_>,
-    rules: &Answer<Vec<AlertingRule>>,
-    replica: &target::Replica,
-    at: Timestamp,
-) -> Option<Unanswered> {
-    let Question { accepted, target, playbook, .. } = question;
-    let (Confirm::Rule { .. }, Ok(rules), Some(started)) = (&playbook.confirm, rules, replica.container.started_at) else {
-        return None;
-    };
-    let ours = |alert: &&RuleAlert| {
-        let mut delivered = accepted.alert.labels.clone();
-        delivered.0.extend(alert.labels.0.clone());
-        let named = alert.labels.get(&playbook.replica_label) == Some(target.instance.as_str());
-        named && alert.state == RuleAlertState::Firing && playbook.claims(&delivered)
-    };
-    let began = rules.iter().flat_map(|rule| &rule.alerts).filter(ours).filter_map(|alert| alert.active_at).max()?;
-    if began >= started {
-        return None;
-    }
-    let spec = &playbook.recovered;
-    let named = target_labels(&playbook.replica_label, target, &accepted.alert.labels);
-    let query = match Template::parse(&spec.query).and_then(|template| template.bind(&named)) {
-        Ok(query) => query,
-        Err(error) => return Some(unbindable(error)),
-    };
-    let value = match one_value(metrics, "the recovery query", &query, at).await {
-        Ok(value) if value < spec.below => value,
-        Ok(_) => return None,
-        // That nobody can say how the new process does is no leave to restart it for what the old one did.
-        Err(why) => return Some(why),
-    };
-    let detail = format!(
-        "the alert began {} before the container started, and the recovery query is {}, below {}",
-        crate::words::roughly(started.duration_since(began)),
-        crate::words::number(value),
-        crate::words::number(spec.below),
-    );
-    Some(Unanswered::new(Reason::RuleLags, detail))
-}
-
 fn disagreement(alertname: &str, view: &RuleView) -> Unanswered {
     match (view.listed, view.value) {
         (Some(RuleAlertState::Pending), Some(_)) => {
@@ -284,12 +237,18 @@ fn disagreement(alertname: &str, view: &RuleView) -> Unanswered {
 }
 
 /// The rule is healthy and was evaluated lately.
-fn evaluated(rule: &AlertingRule, at: Timestamp) -> Answer<()> {
+pub(super) fn evaluated(rule: &AlertingRule, at: Timestamp) -> Answer<()> {
     if rule.health == "err" {
         return Err(Unanswered::new(Reason::RuleStale, format!("Prometheus fails to evaluate {}", rule.name)));
     }
     let allowed = seconds(2.0 * rule.interval_seconds) + EVALUATION_SLACK;
     match rule.last_evaluation {
+        // A Prometheus that no longer scrapes goes on judging, so that this tells what no scrape can.
+        Some(last) if last.duration_since(at) > CLOCK_SKEW && !off(Mutant::Freshness) => {
+            let ahead = crate::words::roughly(last.duration_since(at));
+            let detail = format!("Prometheus last evaluated {} {ahead} in the future: this clock is behind", rule.name);
+            Err(Unanswered::new(Reason::ClockUnreliable, detail))
+        }
         Some(last) if at.duration_since(last) <= allowed || off(Mutant::Freshness) => Ok(()),
         Some(last) => {
             let age = crate::words::roughly(at.duration_since(last));
@@ -419,98 +378,11 @@ async fn replica(
     let container = world.engine.inspect(&picked.id).await.map_err(NoReplica::Unanswered)?;
     let servers = servers.as_ref().map_err(unanswered)?;
     let resolve = if playbook.infrastructure { target::resolve_any } else { target::resolve };
-    resolve(target, &container, containers, servers).map_err(NoReplica::Unmatched)
-}
-
-/// Every opted-in replica of the service, with what the balancer and the rules say of it.
-fn siblings(
-    question: Question<'_>,
-    rules: &Answer<Vec<AlertingRule>>,
-    scrapes: &Answer<Vec<ScrapeTarget>>,
-    containers: &Answer<Vec<ContainerSummary>>,
-    servers: &Answer<Vec<Server>>,
-    at: Timestamp,
-) -> Answer<Vec<Sibling>> {
-    let containers = containers.as_ref().map_err(Clone::clone)?;
-    let servers = servers.as_ref().map_err(Clone::clone)?;
-    let sick = sick(question, rules.as_ref().map_err(Clone::clone)?);
-    let scrapes = scrapes.as_ref().map_err(Clone::clone)?;
-    let sibling = |container: &ContainerSummary| -> Answer<Sibling> {
-        let name = container.labels.get(LABEL_INSTANCE).cloned().unwrap_or_else(|| container.name.to_string());
-        let instance = Instance::try_from(name).map_err(|error| Unanswered::new(Reason::RadiusUnknown, error.to_string()))?;
-        let path = container.labels.get(LABEL_SERVER);
-        let server = path.and_then(|path| servers.iter().find(|server| server.path.to_string() == *path));
-        let (mut alerts, mut active_at) = sick.get(&instance).cloned().unwrap_or_default();
-        let unseen = !seen(question, scrapes, &instance, at);
-        let down = server.is_some_and(|server| server.status == ServerStatus::Down && !server.drained && !server.maintenance);
-        if unseen {
-            alerts.push("not seen by Prometheus".to_owned());
-        }
-        // No rule says since when a query holds; the alert in hand does.
-        if active_at.is_none() && instance == question.target.instance {
-            active_at = question.accepted.alert.starts_at.filter(|_| matches!(question.playbook.confirm, Confirm::Query { .. }));
-        }
-        Ok(Sibling {
-            server: server.map(|server| server.path.clone()),
-            serving: server.is_some_and(Server::serving),
-            state: server.map_or_else(|| "unknown at the balancer".to_owned(), crate::words::server_word),
-            // What nobody can see cannot be called healthy.
-            sick: !alerts.is_empty() || down || server.is_none(),
-            instance,
-            alerts,
-            active_at,
-        })
-    };
-    let ours = target::of_service(containers, &question.target.service);
-    let siblings: Vec<Sibling> = ours.iter().map(|container| sibling(container)).collect::<Answer<_>>()?;
-    for label in [LABEL_INSTANCE, LABEL_SERVER] {
-        // A leftover twin would be counted as a replica that serves.
-        if let Some(twice) = twice(&ours, label) {
-            let detail = format!("several containers of {} are labelled {label}={twice}", question.target.service);
-            return Err(Unanswered::new(Reason::RadiusUnknown, detail));
-        }
-    }
-    Ok(siblings)
-}
-
-/// Prometheus' last scrape of the replica went well, and not long ago.
-fn seen(question: Question<'_>, scrapes: &[ScrapeTarget], instance: &Instance, at: Timestamp) -> bool {
-    let named = |scrape: &&ScrapeTarget| scrape.labels.get(&question.playbook.replica_label) == Some(instance.as_str());
-    scrapes.iter().filter(named).any(|scrape| {
-        let allowed = seconds(2.0 * scrape.interval_seconds) + SCRAPE_SLACK;
-        scrape.health == "up" && scrape.last_scrape.is_some_and(|last| at.duration_since(last) <= allowed)
+    resolve(target, &container, containers, servers).map_err(|why| match why.reason {
+        // Not that it is no replica of ours: nobody can say.
+        Reason::OwnInfrastructureUnknown => NoReplica::Unanswered(Unanswered::new(why.reason, why.detail)),
+        _ => NoReplica::Unmatched(why),
     })
-}
-
-/// A value that several containers have in the same label.
-fn twice<'a>(containers: &[&'a ContainerSummary], label: &str) -> Option<&'a str> {
-    let mut values: Vec<&str> = containers.iter().filter_map(|c| c.labels.get(label)).map(String::as_str).collect();
-    values.sort_unstable();
-    values.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
-}
-
-type Sick = BTreeMap<Instance, (Vec<String>, Option<Timestamp>)>;
-
-/// Which replicas have a pending or firing alert under any playbook of the service, and since when the earliest.
-fn sick(question: Question<'_>, rules: &[AlertingRule]) -> Sick {
-    let mut sick = Sick::new();
-    for alert in rules.iter().flat_map(|rule| &rule.alerts) {
-        // A matcher may name an external label, which Prometheus does not list: those come from the delivered alert.
-        let mut labels = question.accepted.alert.labels.clone();
-        labels.0.extend(alert.labels.0.clone());
-        let claimed = question.siblings.iter().filter(|p| p.service == question.target.service && p.claims(&labels));
-        let names = claimed.filter_map(|playbook| alert.labels.get(&playbook.replica_label));
-        for instance in names.filter_map(|name| Instance::try_from(name.to_owned()).ok()) {
-            let entry = sick.entry(instance).or_default();
-            entry.0.push(alert.labels.alertname().to_owned());
-            entry.1 = [entry.1, alert.active_at].into_iter().flatten().min();
-        }
-    }
-    for (alerts, _) in sick.values_mut() {
-        alerts.sort();
-        alerts.dedup();
-    }
-    sick
 }
 
 async fn vetoes(metrics: &dyn Metrics, playbook: &Playbook, target: &Target, labels: &LabelSet, at: Timestamp) -> Vec<Veto> {
@@ -532,7 +404,7 @@ async fn vetoes(metrics: &dyn Metrics, playbook: &Playbook, target: &Target, lab
     vetoes
 }
 
-fn unbindable(error: promql::PromqlError) -> Unanswered {
+pub(super) fn unbindable(error: promql::PromqlError) -> Unanswered {
     Unanswered::new(Reason::PrometheusRefused, format!("the query cannot be bound to this target: {error}"))
 }
 
@@ -540,6 +412,6 @@ fn not_finite(what: &str, value: f64) -> Unanswered {
     Unanswered::new(Reason::InputNotFinite, format!("{what} is {value}"))
 }
 
-fn seconds(seconds: f64) -> SignedDuration {
+pub(super) fn seconds(seconds: f64) -> SignedDuration {
     SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::ZERO)
 }

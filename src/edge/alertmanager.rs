@@ -4,6 +4,10 @@
 //! silence. Whether a silence matches is worked out here, by Alertmanager's rules, because its API only lists them.
 //! A silence that may match but holds a regular expression that we cannot compile counts as "cannot say": holding
 //! back is the safe side of a doubt about "hold".
+//!
+//! A page that is up goes out without times. Alertmanager puts its own, keeps the first start while it is told again,
+//! and ends what it is not told of for `resolve_timeout`. By our own times a page would be over on arrival while this
+//! clock is behind, and be turned down, as one that starts after its end, while it is ahead.
 
 use std::time::Duration;
 
@@ -42,8 +46,10 @@ pub struct Matching {
 struct PostableAlert<'a> {
     labels: &'a LabelSet,
     annotations: &'a LabelSet,
-    starts_at: Timestamp,
-    ends_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]
@@ -96,7 +102,7 @@ impl Pager for Alertmanager {
             .map(|alert| PostableAlert {
                 labels: &alert.labels,
                 annotations: &alert.annotations,
-                starts_at: alert.starts_at,
+                starts_at: alert.ends_at.map(|ends_at| alert.starts_at.min(ends_at)),
                 ends_at: alert.ends_at,
             })
             .collect();

@@ -27,7 +27,7 @@ use super::BadAddress;
 use super::redact::plain_line;
 use super::socket::Address;
 use crate::reason::Reason;
-use crate::target::infrastructure::Infrastructure;
+use crate::target::infrastructure::{Infrastructure, Reach};
 use crate::target::{ContainerId, ContainerName, LABEL_ENABLE, LABEL_PREFIX};
 use crate::world::{Answer, Call, Container, ContainerSummary, Engine, Health, MAX_LOG_LINE, Unanswered};
 
@@ -118,9 +118,20 @@ impl Engine for Docker {
         let answer = self.ask(&what, |engine| async move { engine.inspect_container(id.as_str(), None).await }).await?;
         let mut reach = ours::reach(&answer);
         let mut read = container(answer, id).map_err(|why| unavailable(format!("{what} at {}: {why}", self.read)))?;
-        reach.looked_up = ours::look_up(&self.ours).await;
+        ours::look_up(&self.ours, &mut reach).await;
         read.infrastructure = self.ours.part(&read, &reach);
+        // What is known as ours by other ways is no doubt.
+        read.infrastructure_unknown = self.ours.doubt(&reach.unknown).filter(|_| read.infrastructure.is_none());
         Ok(read)
+    }
+
+    async fn own_names(&self) -> Answer<usize> {
+        let mut reach = Reach::default();
+        ours::look_up(&self.ours, &mut reach).await;
+        match self.ours.doubt(&reach.unknown) {
+            None => Ok(self.ours.host_names().len()),
+            Some(why) => Err(Unanswered::new(Reason::OwnInfrastructureUnknown, why)),
+        }
     }
 
     async fn logs(&self, id: &ContainerId, tail: u32) -> Answer<Vec<String>> {
@@ -253,6 +264,7 @@ fn container(answer: models::ContainerInspectResponse, asked: &ContainerId) -> R
         published,
         restart_count: answer.restart_count.unwrap_or_default(),
         infrastructure: None,
+        infrastructure_unknown: None,
     })
 }
 

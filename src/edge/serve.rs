@@ -298,7 +298,7 @@ impl Drop for Place {
 }
 
 /// What counts as one host: an IPv4 address, or the /64 that a host of IPv6 may choose its addresses from.
-fn host(ip: IpAddr) -> IpAddr {
+pub fn host(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64))),

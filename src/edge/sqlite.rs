@@ -11,6 +11,7 @@
 //! commit brings them back. The caller was told "not durable" and nothing was done; what comes back is at most an entry
 //! whose effect never happened, which recovery after a crash must expect anyway.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ const STATEMENT_CACHE: usize = 32;
 pub enum StoreError {
     #[error("cannot open {path}")]
     Open { path: PathBuf, source: rusqlite::Error },
-    #[error("cannot prepare the database")]
-    Pragma(#[source] rusqlite::Error),
+    #[error("cannot prepare {path}")]
+    Pragma { path: String, source: rusqlite::Error },
     #[error("cannot bring the database from schema {from} to {to}")]
     Migrate { from: usize, to: usize, source: rusqlite::Error },
     #[error("the database has schema {found}, this program knows {known}: it was written by a newer remediator")]
@@ -63,7 +64,7 @@ pub fn reader(path: &Path, version: usize) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = |source| StoreError::Open { path: path.to_owned(), source };
     let conn = Connection::open_with_flags(path, flags).map_err(open)?;
-    conn.busy_timeout(BUSY_TIMEOUT).map_err(StoreError::Pragma)?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(|source| unprepared(&conn, source))?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     // The first touch of the file: "not a database" shows here.
     let found = schema_version(&conn).map_err(open)?;
@@ -103,6 +104,15 @@ pub fn integer(value: u64) -> i64 {
 pub fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+/// Which file it is, whatever its name: device and inode.
+pub type Identity = (u64, u64);
+
+/// The file that now has the name under which `conn` opened its own; none when there is none, or in memory.
+pub fn identity(conn: &Connection) -> Option<Identity> {
+    let found = std::fs::metadata(conn.path().filter(|path| !path.is_empty())?).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// How much room a database takes.
@@ -152,8 +162,12 @@ pub fn empty_wal(conn: &Connection) -> rusqlite::Result<bool> {
     }
 }
 
+fn unprepared(conn: &Connection, source: rusqlite::Error) -> StoreError {
+    StoreError::Pragma { path: conn.path().unwrap_or_default().to_owned(), source }
+}
+
 fn prepare(mut conn: Connection, migrations: &[&str]) -> Result<Connection, StoreError> {
-    pragmas(&conn).map_err(StoreError::Pragma)?;
+    pragmas(&conn).map_err(|source| unprepared(&conn, source))?;
     migrate(&mut conn, migrations)?;
     Ok(conn)
 }
@@ -178,7 +192,7 @@ fn schema_version(conn: &Connection) -> rusqlite::Result<usize> {
 
 fn migrate(conn: &mut Connection, migrations: &[&str]) -> Result<(), StoreError> {
     let to = migrations.len();
-    let from = schema_version(conn).map_err(StoreError::Pragma)?;
+    let from = schema_version(conn).map_err(|source| unprepared(conn, source))?;
     if from > to {
         return Err(StoreError::Newer { found: from, known: to });
     }

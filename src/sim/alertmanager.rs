@@ -26,6 +26,8 @@ pub struct PeerSpec {
     pub repeat_interval: SignedDuration,
     /// One group per service, or one per alert and service.
     pub by_service: bool,
+    /// The network holds a notification back now and then, so that a later one comes before it.
+    pub late: bool,
 }
 
 /// All peers, and what they tell each other.
@@ -34,6 +36,8 @@ pub struct Cluster {
     dice: Dice,
     /// What was told last of a group, whoever told it.
     told: BTreeMap<String, Told>,
+    /// What the network holds back, and until when.
+    held: Vec<(Timestamp, Post)>,
 }
 
 struct Peer {
@@ -82,6 +86,7 @@ impl PeerSpec {
             group_interval: seconds(dice.of(&[60, 60, 120])),
             repeat_interval: seconds(dice.of(&[300, 1200, 14_400])),
             by_service: dice.one_in(2),
+            late: false,
         }
     }
 }
@@ -89,7 +94,7 @@ impl PeerSpec {
 impl Cluster {
     pub fn new(seed: u64, specs: &[PeerSpec]) -> Cluster {
         let peer = |spec: &PeerSpec| Peer { spec: spec.clone(), groups: BTreeMap::new(), down: false, truncates: false };
-        Cluster { peers: specs.iter().map(peer).collect(), dice: Dice::new(seed, 2), told: BTreeMap::new() }
+        Cluster { peers: specs.iter().map(peer).collect(), dice: Dice::new(seed, 2), told: BTreeMap::new(), held: Vec::new() }
     }
 
     pub fn down(&mut self, peer: usize, down: bool) {
@@ -123,7 +128,16 @@ impl Cluster {
                 }
             }
         }
-        posts.into_iter().flat_map(|post| self.mischief(post)).collect()
+        let mut arriving: Vec<Post> = self.held.extract_if(.., |(until, _)| *until <= now).map(|(_, post)| post).collect();
+        for post in posts.into_iter().flat_map(|post| self.mischief(post)).collect::<Vec<_>>() {
+            if self.peers[post.peer].spec.late && self.dice.one_in(6) {
+                // The copy that is late; the peer itself has its answer, as when a proxy between has kept a second one.
+                let until = now.saturating_add(SignedDuration::from_secs(self.dice.between(10, 90) as i64)).unwrap_or(now);
+                self.held.push((until, Post { told: format!("late: {}", post.told), ..post.clone() }));
+            }
+            arriving.push(post);
+        }
+        arriving
     }
 
     /// What became of a post.

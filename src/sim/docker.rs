@@ -12,11 +12,16 @@ use crate::sim::{Point, Ports, State, What};
 use crate::target::{ContainerId, LABEL_ENABLE, LABEL_INSTANCE, LABEL_SERVER, LABEL_SERVICE};
 use crate::world::{Answer, Call, Container, ContainerSummary, Engine, Health, Unanswered};
 
+/// How long a slow Engine takes for an answer: longer than anybody likes, shorter than it is waited for.
+const SLOW: Duration = Duration::from_secs(3);
+
 /// What is wrong with the Engine, and what it is about to do.
 #[derive(Clone, Debug, Default)]
 pub struct EngineState {
     pub down: bool,
     pub logs_unavailable: bool,
+    /// Every answer takes its time.
+    pub slow: bool,
     pub restart: RestartFault,
     pending: Vec<(Timestamp, ContainerId)>,
 }
@@ -32,6 +37,12 @@ pub enum RestartFault {
     SilentDone,
     /// No answer in time, and it does not do it.
     SilentUndone,
+    /// Says that it did, and did not.
+    SaidUndone,
+    /// Stops the container, cannot start it again, and says so.
+    LeftStopped,
+    /// Does it, and the container is another one afterwards.
+    NewId,
 }
 
 impl EngineState {
@@ -44,12 +55,26 @@ impl EngineState {
     }
 }
 
+impl Ports {
+    /// A question to the Engine arrives.
+    async fn arrive(&self, point: Point) {
+        self.enter(point).await;
+        if self.sim.with(|state| state.engine.slow) {
+            tokio::time::sleep(SLOW).await;
+        }
+    }
+}
+
 impl State {
     pub(super) fn finish_restarts(&mut self, at: Timestamp) {
         let done: Vec<_> = self.engine.pending.extract_if(.., |(due, _)| *due <= at).collect();
         for (_, id) in done {
-            if let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == id) {
-                replica.restart(at);
+            let fault = self.engine.restart;
+            let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == id) else { continue };
+            match fault {
+                RestartFault::LeftStopped => replica.running = false,
+                RestartFault::NewId => replica.recreate(at),
+                _ => replica.restart(at),
             }
         }
     }
@@ -67,13 +92,17 @@ impl State {
             return (Duration::ZERO, Call::Failed(format!("404: no such container {id}")));
         };
         let (name, stops_in, drained) = (replica.name.clone(), replica.stops_in, replica.drained_since.is_some());
-        if fault != RestartFault::SilentUndone {
+        if !matches!(fault, RestartFault::SilentUndone | RestartFault::SaidUndone) {
             let due = self.now.saturating_add(SignedDuration::try_from(stops_in).unwrap_or(SignedDuration::MAX));
             self.engine.pending.push((due.unwrap_or(Timestamp::MAX), id.clone()));
             self.effect(What::Restart { container: id.clone(), name, drained });
         }
         match fault {
-            RestartFault::None if stops_in <= within => (stops_in, Call::Done),
+            RestartFault::None | RestartFault::NewId if stops_in <= within => (stops_in, Call::Done),
+            RestartFault::SaidUndone => (Duration::ZERO, Call::Done),
+            RestartFault::LeftStopped if stops_in <= within => {
+                (stops_in, Call::Unknown("500: the simulated Engine cannot start it again".to_owned()))
+            }
             _ => (within, Call::Unknown(format!("no answer within {}s", within.as_secs()))),
         }
     }
@@ -86,7 +115,7 @@ impl Engine for Ports {
     }
 
     async fn containers(&self) -> Answer<Vec<ContainerSummary>> {
-        self.enter(Point::Containers).await;
+        self.arrive(Point::Containers).await;
         let answer = self.sim.with(|state| {
             state.engine.check()?;
             state.replicas.iter().filter(|replica| !replica.lost).map(summary).collect()
@@ -96,7 +125,7 @@ impl Engine for Ports {
     }
 
     async fn inspect(&self, id: &ContainerId) -> Answer<Container> {
-        self.enter(Point::Inspect).await;
+        self.arrive(Point::Inspect).await;
         let answer = self.sim.with(|state| {
             state.engine.check()?;
             let replica = state.replicas.iter().find(|replica| replica.id == *id && !replica.lost);
@@ -109,7 +138,7 @@ impl Engine for Ports {
     }
 
     async fn logs(&self, id: &ContainerId, tail: u32) -> Answer<Vec<String>> {
-        self.enter(Point::Logs).await;
+        self.arrive(Point::Logs).await;
         let answer = self.sim.with(|state| {
             state.engine.check()?;
             if state.engine.logs_unavailable {
@@ -122,7 +151,7 @@ impl Engine for Ports {
     }
 
     async fn restart(&self, id: &ContainerId, _grace_seconds: u32, within: Duration) -> Call {
-        self.enter(Point::Restart).await;
+        self.arrive(Point::Restart).await;
         let (wait, call) = self.sim.with(|state| state.begin_restart(id, within));
         tokio::time::sleep(wait).await;
         self.leave(Point::Restart).await;
@@ -174,5 +203,6 @@ fn container(replica: &Replica, now: Timestamp) -> Answer<Container> {
         published: Vec::new(),
         restart_count: replica.restart_count,
         infrastructure: replica.infrastructure.clone(),
+        infrastructure_unknown: replica.infrastructure_unknown.clone(),
     })
 }

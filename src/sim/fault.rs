@@ -19,6 +19,9 @@ use crate::sim::shop::Habit;
 use crate::sim::{Point, Sim, When};
 use crate::world::Silence;
 
+/// How long the processes of a crash loop live: long enough to be scraped once.
+const CRASHES_IN: Duration = Duration::from_secs(40);
+
 /// One thing going wrong, or being put right. Replicas, services and playbooks are named by their place in the scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
@@ -33,6 +36,10 @@ pub enum Fault {
     LeaksAgain(usize, Duration),
     /// Every replica of the service at once: a load ramp, a bad deploy.
     Shared(usize),
+    /// A deploy that leaks: every replica of the service is another container now, and leaks after a while.
+    BadDeploy(usize),
+    /// Every process dies soon after its start, and Docker starts the next.
+    CrashLoops(usize, bool),
     /// The next drain of one makes the others of the service leak.
     Sympathy(usize),
     Hangs(usize, bool),
@@ -50,6 +57,7 @@ pub enum Fault {
     Unscraped(usize, bool),
     Prometheus(Trouble),
     EngineDown(bool),
+    EngineSlow(bool),
     Restarts(RestartFault),
     Mute(bool),
     BalancerDown(bool),
@@ -61,6 +69,8 @@ pub enum Fault {
     /// A silence for everything of a service.
     Silenced(usize, bool),
     Full(bool),
+    /// Every commit is written, and then its sync fails.
+    Unsynced(bool),
     /// The program's clock is so many seconds ahead of the world's.
     Clock(i64),
     Kill,
@@ -105,6 +115,7 @@ impl Scene {
         match fault {
             Fault::Prometheus(trouble) => self.sim.with(|state| state.prometheus.trouble = *trouble),
             Fault::EngineDown(down) => self.sim.with(|state| state.engine.down = *down),
+            Fault::EngineSlow(on) => self.sim.with(|state| state.engine.slow = *on),
             Fault::Restarts(fault) => self.sim.with(|state| state.engine.restart = *fault),
             Fault::Mute(mute) => self.sim.with(|state| state.engine.logs_unavailable = *mute),
             Fault::BalancerDown(on) => self.sim.with(|state| state.balancer.down = *on),
@@ -124,7 +135,9 @@ impl Scene {
                 self.sim.at(When::After, Point::Drain, 1, move |_| scene.spread(service));
             }
             Fault::Shared(service) => self.services[*service].clone().into_iter().for_each(|i| self.leak(i)),
+            Fault::BadDeploy(service) => self.deploy(*service),
             Fault::Full(_)
+            | Fault::Unsynced(_)
             | Fault::Kill
             | Fault::KillAt(..)
             | Fault::KillAfter(_)
@@ -149,6 +162,7 @@ impl Scene {
         let journal = context.journal.clone();
         match fault {
             Fault::Full(full) => journal.pretend_full(*full),
+            Fault::Unsynced(on) => journal.pretend_unsynced(*on),
             Fault::Kill => self.sim.kill(),
             Fault::Stop => context.shutdown.cancel(),
             Fault::KillAt(point, when, nth) => self.sim.at(*when, *point, *nth, Sim::kill),
@@ -194,6 +208,7 @@ impl Scene {
                     all[*i].habit = Habit { after: *after, per_second: 2.0, ..Habit::default() };
                 }
                 Fault::Hangs(i, on) => all[*i].hung = *on,
+                Fault::CrashLoops(i, on) => all[*i].crashes_in = on.then_some(CRASHES_IN),
                 Fault::Stopped(i, on) => all[*i].running = !on,
                 Fault::Slow(i, by) => (all[*i].starts_in, all[*i].stops_in) = (*by, *by / 8),
                 Fault::Empties(i, within) => all[*i].empties_in = *within,
@@ -219,6 +234,17 @@ impl Scene {
         self.sim.with(|state| {
             let now = state.now;
             state.replicas[replica].leaks(now, 600.0, 0.5);
+        });
+    }
+
+    fn deploy(&self, service: usize) {
+        self.sim.with(|state| {
+            let now = state.now;
+            for replica in &self.services[service] {
+                let replica = &mut state.replicas[*replica];
+                replica.habit = Habit { after: Duration::from_secs(60), per_second: 4.0, ..Habit::default() };
+                replica.recreate(now);
+            }
         });
     }
 
@@ -251,6 +277,7 @@ impl Scene {
         for fault in [
             Fault::Prometheus(Trouble::None),
             Fault::EngineDown(false),
+            Fault::EngineSlow(false),
             Fault::Restarts(RestartFault::None),
             Fault::Mute(false),
             Fault::BalancerDown(false),
@@ -259,6 +286,7 @@ impl Scene {
             Fault::RefusesReady(false),
             Fault::PagerDown(false),
             Fault::Full(false),
+            Fault::Unsynced(false),
             Fault::Clock(0),
             Fault::Resume(None),
         ] {
@@ -269,6 +297,7 @@ impl Scene {
         self.sim.with(|state| {
             for replica in &mut state.replicas {
                 (replica.hung, replica.running, replica.lost, replica.opted_in) = (false, true, false, true);
+                replica.crashes_in = None;
                 let quick = Duration::from_secs(2);
                 (replica.starts_in, replica.stops_in, replica.empties_in) = (quick, quick / 2, Some(quick));
                 if !ours.contains(&replica.server) || replica.maintenance {

@@ -230,11 +230,11 @@ impl<'a> Walk<'a> {
             });
             let until = undone.map_or_else(|| notes.last().map_or(note.at, |last| last.at), |undone| undone.at);
             let excused = after().take_while(|later| later.at <= until).any(|later| {
-                use Fault::{BalancerDown, Clock, Full, Maintenance, RefusesReady};
+                use Fault::{BalancerDown, Clock, Full, Maintenance, RefusesReady, Unsynced};
                 match &later.what {
                     Noted::Died | Noted::DidNotStart | Noted::Stopped => true,
                     Noted::Fault(fault) => {
-                        matches!(fault, BalancerDown(_) | RefusesReady(_) | Full(_) | Maintenance(..) | Clock(_))
+                        matches!(fault, BalancerDown(_) | RefusesReady(_) | Full(_) | Unsynced(_) | Maintenance(..) | Clock(_))
                     }
                     _ => false,
                 }

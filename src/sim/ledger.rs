@@ -87,6 +87,7 @@ pub struct Act {
     pub balancer_down: bool,
     pub pager_down: bool,
     pub clock_ahead: SignedDuration,
+    /// The disk is full, or a sync of it fails.
     pub full: bool,
     pub silenced: bool,
     /// Playbooks that are live.
@@ -131,13 +132,19 @@ impl Ledger {
         let (at, seq) = (sim.now(), self.head());
         let mut pages = self.pages();
         match &what {
-            Noted::Fault(Fault::Prometheus(Trouble::None | Trouble::Lagging)) => pages.blind_since = None,
+            // What comes late, or not for everybody, may still be whole for this one.
+            Noted::Fault(Fault::Prometheus(Trouble::None | Trouble::Lagging | Trouble::Partial)) => pages.blind_since = None,
             // One that was down scraped on; what it lacks now is lacking since now.
             Noted::Fault(Fault::Prometheus(_)) => pages.blind_since = Some(at),
             Noted::Fault(Fault::Reload) => pages.ours.clear(),
             _ => {}
         }
         pages.notes.push(Note { at, seq, what });
+    }
+
+    /// The journal was cut after this entry: whatever was noted of later ones comes right after it.
+    pub fn cut(&self, last: u64) {
+        self.pages().notes.iter_mut().rev().take_while(|note| note.seq > last).for_each(|note| note.seq = last);
     }
 
     /// Servers that are drained in our name.
@@ -216,7 +223,7 @@ impl Ledger {
             balancer_down: state.balancer.down,
             pager_down: state.pager.down,
             clock_ahead: state.clock_ahead,
-            full: context.as_ref().is_some_and(|context| context.journal.pretends_full()),
+            full: context.as_ref().is_some_and(|context| context.journal.pretends_to_fail()),
             silenced: state.pager.silences.iter().any(silence),
             live: context
                 .map(|context| {

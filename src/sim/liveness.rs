@@ -82,12 +82,11 @@ impl Liveness {
     pub fn look(&mut self, scene: &Scene, context: &Context, alive: bool) {
         let complaints = scene.sim.with(|state| {
             let now = state.now;
-            let full = context.journal.pretends_full();
+            let full = context.journal.pretends_to_fail();
             let well = alive && !state.pager.down && !full && state.clock_ahead.is_zero();
             self.calm = if well { self.calm.or(Some(now)) } else { None };
             let mut complaints = self.silent(state, context);
-            // By a clock that is behind, a page is over on arrival: known, and told in docs/RELIABILITY.md.
-            if full && alive && !state.pager.down && !state.clock_ahead.is_negative() {
+            if full && alive && !state.pager.down {
                 complaints.extend(self.unsaid(state));
             } else {
                 self.refused = None;
@@ -134,7 +133,7 @@ impl Liveness {
 
     fn unsaid(&mut self, state: &State) -> Option<Noted> {
         let since = self.refused.filter(|since| state.now.duration_since(*since) > STORE)?;
-        let up = up(state).iter().any(|page| page.labels.get("reason") == Some(Reason::StoreUnavailable.code()));
+        let up = state.up().iter().any(|page| page.labels.get("reason") == Some(Reason::StoreUnavailable.code()));
         if up {
             return None;
         }
@@ -180,7 +179,7 @@ impl Liveness {
             let well = replica.fds(now) < 0.3 * crate::sim::shop::MAX_FDS && replica.answers(now);
             well && sick.is_none_or(|sick| now.duration_since(*sick) > STALE)
         };
-        up(state).iter().filter(stale).map(|page| format!("{:?}", page.labels.0)).collect()
+        state.up().iter().filter(stale).map(|page| format!("{:?}", page.labels.0)).collect()
     }
 }
 
@@ -195,16 +194,9 @@ fn heard_of(state: &State, replica: &Replica, context: &Context, lately: SignedD
             super::What::Restart { name, .. } => *name == replica.name,
         });
     let open = || context.journal.read(|known| known.open.values().any(|record| record.accepted.key == key));
-    acted || open() || up(state).iter().any(|page| page.labels.get("instance") == Some(replica.instance.as_str()))
+    acted || open() || state.up().iter().any(|page| page.labels.get("instance") == Some(replica.instance.as_str()))
 }
 
 fn instances(state: &State, wanted: RuleAlertState) -> BTreeSet<String> {
     state.prometheus.listed(wanted).into_iter().map(|(_, instance)| instance).collect()
-}
-
-/// Pages that are up: of what came in the last minutes, the newest word on each.
-fn up(state: &State) -> Vec<&crate::world::PageAlert> {
-    let mut seen = BTreeSet::new();
-    let lately = state.pager.sent.iter().rev().take_while(|(at, _)| state.now.duration_since(*at) < SignedDuration::from_mins(4));
-    lately.map(|(_, page)| page).filter(|page| seen.insert(&page.labels)).filter(|page| page.ends_at > state.now).collect()
 }

@@ -1,12 +1,17 @@
 //! The simulated Alertmanager as remediator uses it: it takes pages, lets them end by themselves, and knows silences.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::alert::{LabelSet, Matcher};
 use crate::reason::Reason;
 use crate::sim::{Point, Ports, State};
 use crate::world::{Answer, PageAlert, Pager, Silence, Unanswered};
+
+/// How long an alert lives that nobody sends again: Alertmanager's default.
+const RESOLVE_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
 
 #[derive(Clone, Debug, Default)]
 pub struct PagerState {
@@ -19,19 +24,32 @@ pub struct PagerState {
 impl State {
     /// Pages that are up now: the newest word on each, unless that has ended.
     pub fn pages(&self) -> Vec<PageAlert> {
-        self.distinct_pages().into_iter().filter(|page| page.ends_at > self.now).collect()
+        let mut up: Vec<PageAlert> = self.up().into_iter().cloned().collect();
+        up.reverse();
+        up
+    }
+
+    /// As [`State::pages`], the newest first.
+    pub fn up(&self) -> Vec<&PageAlert> {
+        let mut seen = BTreeSet::new();
+        let lately = self.pager.sent.iter().rev().take_while(|(at, _)| self.now.duration_since(*at) < RESOLVE_TIMEOUT);
+        let newest = lately.filter(|(_, page)| seen.insert(&page.labels));
+        newest.filter(|(_, page)| page.ends_at.is_none_or(|ends_at| ends_at > self.now)).map(|(_, page)| page).collect()
     }
 
     /// Every page that was ever raised, once, with its newest word.
     pub fn distinct_pages(&self) -> Vec<PageAlert> {
-        let mut newest: Vec<PageAlert> = Vec::new();
+        let (mut newest, mut places): (Vec<&PageAlert>, BTreeMap<&LabelSet, usize>) = Default::default();
         for (_, page) in &self.pager.sent {
-            match newest.iter_mut().find(|known| known.labels == page.labels) {
-                Some(known) => *known = page.clone(),
-                None => newest.push(page.clone()),
+            match places.get(&page.labels) {
+                Some(place) => newest[*place] = page,
+                None => {
+                    places.insert(&page.labels, newest.len());
+                    newest.push(page);
+                }
             }
         }
-        newest
+        newest.into_iter().cloned().collect()
     }
 }
 

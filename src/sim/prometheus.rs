@@ -34,6 +34,7 @@ pub struct Prometheus {
     pub(super) every: SignedDuration,
     rules: Vec<Rule>,
     next: Timestamp,
+    judged: Timestamp,
     targets: Vec<Seen>,
     active: BTreeMap<(usize, Instance), Active>,
 }
@@ -55,6 +56,10 @@ pub enum Trouble {
     Nan,
     /// It scrapes nothing any more, and says of everything what it last knew.
     Frozen,
+    /// Some of its data is missing: every other target in every answer to a query, and it says nothing of that.
+    Partial,
+    /// It scrapes, and judges no rule any more; what fired goes on firing.
+    Stalled,
     /// Its configuration lost all targets. What it knew is still answered, with the evaluation's own time.
     NoTargets,
 }
@@ -116,6 +121,7 @@ impl Prometheus {
             every: SignedDuration::try_from(every).unwrap_or(SignedDuration::MAX),
             rules,
             next: beginning(),
+            judged: beginning(),
             targets: Vec::new(),
             active: BTreeMap::new(),
         }
@@ -135,7 +141,9 @@ impl Prometheus {
                 self.seen(replica).push(scrape(replica, at));
             }
         }
-        self.judge(at);
+        if self.trouble != Trouble::Stalled {
+            self.judge(at);
+        }
     }
 
     fn seen(&mut self, replica: &Replica) -> &mut Seen {
@@ -150,6 +158,7 @@ impl Prometheus {
     }
 
     fn judge(&mut self, at: Timestamp) {
+        self.judged = at;
         let mut active = BTreeMap::new();
         for (number, rule) in self.rules.iter().enumerate() {
             for seen in self.targets.iter().filter(|seen| seen.holds(rule.condition, at).is_some()) {

@@ -175,6 +175,9 @@ async fn stage(scenario: Scenario) -> anyhow::Result<Trial> {
         if !calm && now >= calm_at {
             calm = true;
             stage.scene.put_right();
+            // Also when no process lives, and its journal has been cut since.
+            stage.base.journal.pretend_full(false);
+            stage.base.journal.pretend_unsynced(false);
             stage.cluster.put_right();
             stage.scene.ledger.note(&stage.scene.sim, Noted::Calm);
         }
@@ -264,9 +267,14 @@ impl Stage {
             self.scene.ledger.note(&self.scene.sim, Noted::Died);
             self.take_away();
             if let Some(last) = last.filter(|last| self.base.journal.head().seq > *last) {
-                let full = self.base.journal.pretends_full();
+                let (full, unsynced) = (self.base.journal.pretends_full(), self.base.journal.pretends_unsynced());
                 self.base.journal = prefix(&self.base.journal, last).await?;
                 self.base.journal.pretend_full(full);
+                self.base.journal.pretend_unsynced(unsynced);
+                self.scene.ledger.cut(last);
+            }
+            if self.base.journal.is_haunted() && self.dice.one_in(2) {
+                self.base.journal.come_back().await?;
             }
             self.believe().await;
             let gone_for = self.dice.seconds(1, 60);
@@ -315,7 +323,9 @@ impl Stage {
                 let post = self.forged(*replica);
                 self.post("liar", Some(TOKEN), &post).await;
             }
-            Fault::Full(_) => self.base.journal.pretend_full(matches!(fault, Fault::Full(true))),
+            // Also while no process lives.
+            Fault::Full(on) => self.base.journal.pretend_full(*on),
+            Fault::Unsynced(on) => self.base.journal.pretend_unsynced(*on),
             _ => {}
         }
     }

@@ -80,7 +80,33 @@ impl Scenario {
             end: calm_at + TAIL,
         };
         scenario.script = script(&mut dice, &scenario);
+        scenario.more();
         scenario
+    }
+
+    /// Troubles that were thought of later, from dice of their own: every other world is as it was without them.
+    fn more(&mut self) {
+        let mut dice = Dice::new(self.seed, 6);
+        if dice.one_in(2) {
+            return;
+        }
+        let last = self.calm_at.as_secs() - 60;
+        for _ in 0..dice.between(1, 3) {
+            let at = dice.seconds(QUIET, last);
+            let (fault, end) = later_trouble(&mut dice, self);
+            // Around a leak's first delivery, half of the time: what goes wrong matters there.
+            let leaks: Vec<_> =
+                self.script.iter().filter(|(_, fault)| matches!(fault, Fault::Leaks(_))).map(|(at, _)| *at).collect();
+            let at = if leaks.is_empty() || dice.one_in(2) { at } else { dice.of(&leaks) + dice.seconds(40, 95) };
+            self.script.push((at, fault));
+            if let Some(end) = end {
+                self.script.push(((at + dice.seconds(10, 600)).min(Duration::from_secs(last)).max(at), end));
+            }
+        }
+        for peer in &mut self.peers {
+            peer.late = dice.one_in(2);
+        }
+        self.script.sort_by_key(|(at, _)| *at);
     }
 
     /// The world at its beginning.
@@ -274,6 +300,34 @@ fn meanwhile(dice: &mut Dice, scenario: &Scenario) -> Fault {
         13 => Fault::Sympathy(service(dice, scenario)),
         14 => Fault::KillAfter(dice.below(6)),
         _ => Fault::Stop,
+    }
+}
+
+fn later_trouble(dice: &mut Dice, scenario: &Scenario) -> (Fault, Option<Fault>) {
+    let who = replica(dice, scenario);
+    let pair = |make: &dyn Fn(bool) -> Fault| (make(true), Some(make(false)));
+    match dice.below(12) {
+        0 | 1 => pair(&Fault::Unsynced),
+        2 => (
+            Fault::Then(dice.of(&[Point::Drain, Point::Logs, Point::Silences]), Box::new(Fault::Unsynced(true))),
+            Some(Fault::Unsynced(false)),
+        ),
+        3 | 4 => (Fault::Prometheus(dice.of(&[Trouble::Partial, Trouble::Stalled])), Some(Fault::Prometheus(Trouble::None))),
+        5 | 6 => {
+            let fault = dice.of(&[RestartFault::SaidUndone, RestartFault::LeftStopped, RestartFault::NewId]);
+            (Fault::Restarts(fault), Some(Fault::Restarts(RestartFault::None)))
+        }
+        7 => pair(&Fault::EngineSlow),
+        8 => pair(&|on| Fault::CrashLoops(who, on)),
+        9 => (Fault::BadDeploy(service(dice, scenario)), None),
+        10 => {
+            let ahead = dice.of(&[20, 90, 240, 600, -20, -90, -240, -600]);
+            (Fault::Clock(ahead), Some(Fault::Clock(0)))
+        }
+        _ => (
+            Fault::Then(dice.of(&[Point::Restart, Point::Ready, Point::Inspect]), Box::new(Fault::KillAfter(dice.below(4)))),
+            None,
+        ),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Replica {
     pub habit: Habit,
     pub starts_in: Duration,
     pub stops_in: Duration,
+    /// Each process dies so long after its start, and Docker starts the next.
+    pub crashes_in: Option<Duration>,
     /// Sessions open at the balancer, and how long after a drain they are over; never, if none.
     pub sessions: u64,
     pub empties_in: Option<Duration>,
@@ -51,6 +53,8 @@ pub struct Replica {
     pub at_balancer: bool,
     /// Which part of remediator's own infrastructure its container is.
     pub infrastructure: Option<String>,
+    /// Why nobody can say.
+    pub infrastructure_unknown: Option<String>,
 }
 
 /// Descriptors of the running process: `level` until `from`, then `per_second` more.
@@ -95,6 +99,7 @@ impl Replica {
             habit: Habit::default(),
             starts_in: STARTS_IN,
             stops_in: STOPS_IN,
+            crashes_in: None,
             sessions: 3,
             empties_in: Some(Duration::from_secs(3)),
             drained_since: None,
@@ -103,6 +108,7 @@ impl Replica {
             scraped: true,
             at_balancer: true,
             infrastructure: None,
+            infrastructure_unknown: None,
         })
     }
 
@@ -141,6 +147,12 @@ impl Replica {
         let after = SignedDuration::try_from(self.habit.after).unwrap_or(SignedDuration::MAX);
         let from = at.saturating_add(after).unwrap_or(Timestamp::MAX);
         self.leak = Leak { from, level: self.habit.level, per_second: self.habit.per_second };
+    }
+
+    /// When the process dies by itself.
+    pub fn crash_at(&self) -> Option<Timestamp> {
+        let within = self.crashes_in.filter(|_| self.running && !self.lost)?;
+        self.started_at.saturating_add(SignedDuration::try_from(within).ok()?).ok()
     }
 
     /// A new container of the same name, as `compose up --force-recreate` makes one.

@@ -11,10 +11,10 @@ use crate::sim::ledger::{Act, Note, Noted};
 use crate::sim::run::{Outcome, Trial};
 use crate::sim::scenario::{NEWEST, Scenario};
 
-/// The commit that this program was built from, as far as the build was told.
+/// The commit that this program was built from, as far as the build was told (`build.rs`).
 pub const COMMIT: &str = match option_env!("REMEDIATOR_COMMIT") {
     Some(commit) => commit,
-    None => "unknown",
+    None => "unknown (a build for development; make sim knows it)",
 };
 
 /// The whole story.
@@ -115,6 +115,7 @@ fn fault(fault: &Fault, scenario: &Scenario) -> String {
         Fault::Incurable(i) => format!("{} leaks, and so will every process after it", name(i)),
         Fault::LeaksAgain(i, after) => format!("{} leaks, and every process after it will after {}s", name(i), after.as_secs()),
         Fault::Hangs(i, on) => format!("{} {}", name(i), if *on { "hangs" } else { "answers again" }),
+        Fault::CrashLoops(i, on) => format!("{} {}", name(i), if *on { "crashes again and again" } else { "crashes no more" }),
         Fault::Stopped(i, on) => format!("{} {}", name(i), if *on { "stopped" } else { "runs again" }),
         Fault::ForeignRestart(i) => format!("somebody else restarts {}", name(i)),
         Fault::Recreated(i) => format!("{} is another container now", name(i)),

@@ -6,7 +6,8 @@
 //!
 //! How: an endpoint of the configuration is compared with everything that leads to a container: its names in Docker's
 //! networks, its addresses, its published ports, and the folders that it mounts, because a socket is shared by its
-//! folder. In doubt it is a part of ours: a port published on every address counts wherever the endpoint's name leads.
+//! folder. In doubt it is a part of ours: a port published on every address counts wherever the endpoint's name leads. A name
+//! that cannot be looked up may lead anywhere, so that of every other container nobody can say ([`Infrastructure::doubt`]).
 //! Parts that no address names, such as a proxy in front of Prometheus, are told by the label `remediator.role`. Pure: looking
 //! names up is `edge::docker`'s business.
 //!
@@ -57,6 +58,8 @@ pub struct Reach {
     pub mounts: Vec<String>,
     /// Where the endpoints' names lead now.
     pub looked_up: Vec<(String, IpAddr)>,
+    /// Names that could not be looked up, and why.
+    pub unknown: Vec<(String, String)>,
 }
 
 impl Infrastructure {
@@ -114,6 +117,15 @@ impl Infrastructure {
         };
         Some(format!("{} ({}) {how}", endpoint.setting, endpoint.shown))
     }
+
+    /// Why nobody can say whether a container that is not known as a part of ours is one; none if somebody can.
+    pub fn doubt(&self, unknown: &[(String, String)]) -> Option<String> {
+        self.endpoints.iter().find_map(|endpoint| {
+            let Place::Tcp { host, .. } = &endpoint.place else { return None };
+            let (_, why) = unknown.iter().find(|(name, _)| name == host)?;
+            Some(format!("nobody can say where {} ({}) leads: {why}", endpoint.setting, endpoint.shown))
+        })
+    }
 }
 
 fn serves(container: &Container, reach: &Reach, host: &str, port: Option<u16>) -> bool {
@@ -163,6 +175,7 @@ mod tests {
             published: vec!["127.0.0.1:9093".parse().expect("an address"), "0.0.0.0:18080".parse().expect("an address")],
             restart_count: 0,
             infrastructure: None,
+            infrastructure_unknown: None,
         }
     }
 
@@ -172,6 +185,7 @@ mod tests {
             names: vec![own("shop-1"), own("Prom"), own("prom.lab")],
             mounts: vec![own("/"), own("/var/run/haproxy"), own("/data")],
             looked_up: vec![(own("am.example"), "10.0.0.7".parse().expect("an address"))],
+            ..Reach::default()
         }
     }
 
@@ -223,5 +237,18 @@ mod tests {
             ours.own(own);
             assert_eq!(ours.part(&container(), &Reach::default()).is_some(), is, "{own}");
         }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_looked_up_leaves_a_doubt() {
+        let mut ours = Infrastructure::default();
+        ours.endpoint("prometheus.url", "http://10.0.0.8:9090");
+        ours.endpoint("haproxy.address", "unix:///run/haproxy/runtime.sock");
+        ours.endpoint("alertmanager.urls", "http://me:hunter2@AM.example.:9093");
+        let unknown = |name: &str| vec![(name.to_owned(), "no such name".to_owned())];
+        assert_eq!(ours.doubt(&[]), None);
+        assert_eq!(ours.doubt(&unknown("elsewhere")), None);
+        let said = ours.doubt(&unknown("am.example")).expect("a doubt");
+        assert!(said.contains("alertmanager.urls") && said.contains("no such name") && !said.contains("hunter2"), "{said}");
     }
 }

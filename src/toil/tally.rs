@@ -173,7 +173,7 @@ pub fn because(reason: Reason) -> Because {
         R::PrometheusMalformed | R::PrometheusBlind | R::RuleStale | R::SignalsMixed => Because::Blind,
         R::InputMissing | R::InputAmbiguous | R::InputStale | R::InputNotFinite | R::TargetDown => Because::Blind,
         R::DockerUnavailable | R::BalancerUnavailable | R::AlertmanagerUnavailable | R::VetoUnknown => Because::Blind,
-        R::StoreUnavailable | R::ClockUnreliable => Because::Blind,
+        R::StoreUnavailable | R::ClockUnreliable | R::OwnInfrastructureUnknown => Because::Blind,
         R::NoPlaybook | R::TargetUnnamed | R::RuleMissing | R::TargetNotScraped | R::NoHealthCheck => Because::Setup,
         R::ContainerMissing | R::ContainerAmbiguous | R::NotEnabled | R::ServerMissing => Because::Setup,
         R::AddressMismatch | R::SharedNetwork | R::OwnInfrastructure => Because::Setup,

@@ -1,12 +1,13 @@
 //! The Docker Engine behind its doors: only ids reach a path, secrets stay behind, and "maybe" is never "no".
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use remediator::edge::docker::Docker;
 use remediator::reason::Reason;
-use remediator::target::ContainerId;
 use remediator::target::infrastructure::Infrastructure;
-use remediator::world::{Answer, Call, Engine, Health, MAX_LOG_LINE, Unanswered};
+use remediator::target::{self, ContainerId, LABEL_SERVER, Target};
+use remediator::world::{Answer, Call, Engine, Health, MAX_LOG_LINE, Server, ServerStatus, Unanswered};
 
 use crate::wire::{Act, Fake, Framing, LONG, SHORT, http, http_cut, http_endless, nobody};
 
@@ -418,7 +419,7 @@ async fn a_container_that_the_configuration_leads_to_is_told_as_ours() {
     ] {
         assert!(part(address).await.is_some_and(|why| why.starts_with("a.setting (")), "{address} leads nowhere");
     }
-    for address in ["http://prometheus.example.invalid:9090", "tcp://172.30.0.12:2375", "unix:///run/doors/read.sock"] {
+    for address in ["http://localhost:9090", "tcp://172.30.0.12:2375", "unix:///run/doors/read.sock"] {
         assert_eq!(part(address).await, None, "{address}");
     }
     let mut ours = Infrastructure::default();
@@ -430,4 +431,33 @@ async fn a_container_that_the_configuration_leads_to_is_told_as_ours() {
     let mut ours = Infrastructure::default();
     ours.endpoint("a.setting", "tcp://balancer:9999");
     assert_eq!(docker.ours(ours).inspect(&id()).await.expect("a container").infrastructure, None);
+}
+
+/// A name that cannot be looked up may lead to any container, so none of them is a target until it can.
+#[tokio::test]
+async fn while_a_name_of_ours_cannot_be_looked_up_no_container_is_a_target() {
+    let (_fake, docker) = engine(LONG, Act::Say(http(200, INSPECTED))).await;
+    let resolved = async |address: &str| {
+        let mut ours = Infrastructure::default();
+        ours.endpoint("a.setting", address);
+        let container = docker.clone().ours(ours).inspect(&id()).await.expect("a container");
+        let server = Server {
+            path: container.labels[LABEL_SERVER].parse().expect("a server"),
+            address: Some(SocketAddr::new(container.addresses[0], 8080)),
+            status: ServerStatus::Up,
+            drained: false,
+            maintenance: false,
+            checked: true,
+            sessions: 0,
+            queued: 0,
+        };
+        let target = Target { service: "inventory".parse().expect("a name"), instance: "a".parse().expect("an instance") };
+        target::resolve(&target, &container, &[], &[server]).map(drop).map_err(|why| (why.reason.code(), why.detail))
+    };
+    for address in ["http://172.30.0.12:9090", "http://localhost:9090", "unix:///run/doors/read.sock"] {
+        assert_eq!(resolved(address).await, Ok(()), "{address}");
+    }
+    let (code, why) = resolved("http://prometheus.example.invalid:9090").await.expect_err("nobody can say where it leads");
+    assert_eq!(code, "own_infrastructure_unknown");
+    assert!(why.contains("prometheus.example.invalid"), "{why}");
 }

@@ -52,6 +52,7 @@ async fn hostile_labels(format: &str) {
     docker_saw_ids_and_haproxy_names(&outside);
     metrics_have_series_of_ours_only(&program.get("/metrics").await);
     program.stop().await;
+    everybody_was_restarted_once_and_serves(&outside);
     pages_are_legal_and_bounded(&outside);
     every_line_of_the_log_is_one(&program.log(), format);
     every_line_of_the_audit_is_a_record(&program, records.len());
@@ -129,6 +130,13 @@ fn docker_saw_ids_and_haproxy_names(outside: &Outside) {
     passed(&[&restart, r"GET /containers/json HTTP/1\.1"], outside.restart_door.first_lines());
     let set = r"set server inventory/inv-[0-9]+ state (?:drain|ready)\n";
     passed(&["show stat\n", "show servers state\n", set], outside.balancer.requests());
+}
+
+fn everybody_was_restarted_once_and_serves(outside: &Outside) {
+    for replica in outside.shop() {
+        let restarts = u32::from(may_name_a_replica(&replica.instance));
+        assert_eq!((replica.restarts, replica.drained), (restarts, false), "{:?}", replica.instance);
+    }
 }
 
 fn metrics_have_series_of_ours_only(metrics: &str) {

@@ -25,6 +25,8 @@ pub struct Replica {
     pub started_at: Timestamp,
     pub leaks: bool,
     pub drained: bool,
+    /// How often the Engine was made to restart it.
+    pub restarts: u32,
     /// What Prometheus says instead of evaluating the rule.
     pub refusal: Option<String>,
     /// Why its last scrape failed, if it did.
@@ -45,6 +47,41 @@ pub struct Outside {
     pub restart_door: Fake,
     pub balancer: Fake,
     pub alertmanager: Fake,
+    shop: Shop,
+}
+
+/// Stands at the doors, and may break what passes.
+pub trait Keeper: Send + Sync {
+    /// Instead of doing what is asked.
+    fn before(&self, door: &'static str, request: &str) -> Option<Act>;
+    /// Instead of the answer to what was done.
+    fn after(&self, door: &'static str, request: &str) -> Option<Act>;
+}
+
+/// Nobody stands there.
+struct Open;
+
+impl Keeper for Open {
+    fn before(&self, _: &'static str, _: &str) -> Option<Act> {
+        None
+    }
+
+    fn after(&self, _: &'static str, _: &str) -> Option<Act> {
+        None
+    }
+}
+
+fn kept(
+    door: &'static str,
+    keeper: Arc<dyn Keeper>,
+    answer: impl Fn(&str) -> Vec<u8> + Send + Sync,
+) -> impl Fn(&str) -> Act + Send + Sync {
+    move |request| {
+        keeper.before(door, request).unwrap_or_else(|| {
+            let answer = answer(request);
+            keeper.after(door, request).unwrap_or(Act::Say(answer))
+        })
+    }
 }
 
 type Shop = Arc<Mutex<Vec<Replica>>>;
@@ -53,7 +90,8 @@ impl Replica {
     pub fn new(number: usize, instance: &str, labels: BTreeMap<String, String>) -> Replica {
         let started_at = clock() - SignedDuration::from_hours(2);
         let (leaks, drained, refusal, scrape_error) = (true, false, None, String::new());
-        Replica { number, instance: instance.to_owned(), labels, started_at, leaks, drained, refusal, scrape_error }
+        let instance = instance.to_owned();
+        Replica { number, instance, labels, started_at, leaks, drained, restarts: 0, refusal, scrape_error }
     }
 
     fn id(&self) -> String {
@@ -79,26 +117,33 @@ impl Replica {
 
 impl Outside {
     pub async fn new(replicas: Vec<Replica>, inside: Inside) -> Outside {
+        Outside::guarded(replicas, inside, Arc::new(Open)).await
+    }
+
+    /// With somebody at every door.
+    pub async fn guarded(replicas: Vec<Replica>, inside: Inside, keeper: Arc<dyn Keeper>) -> Outside {
         let shop: Shop = Arc::new(Mutex::new(replicas));
-        let with = |answer: fn(&[Replica], &Inside, &str) -> Vec<u8>| {
+        let with = |door, answer: fn(&[Replica], &Inside, &str) -> Vec<u8>| {
             let (shop, inside) = (shop.clone(), inside.clone());
-            move |request: &str| Act::Say(answer(&shop.lock().expect("no panic"), &inside, request))
+            kept(door, keeper.clone(), move |request| answer(&shop.lock().expect("no panic"), &inside, request))
         };
         let (drains, restarts) = (shop.clone(), shop.clone());
+        let restart = move |request: &str| restart(&mut restarts.lock().expect("no panic"), request);
+        let balance = move |command: &str| balance(&mut drains.lock().expect("no panic"), command);
+        let take = |request: &str| http(200, if request.starts_with("GET") { "[]" } else { "" });
         Outside {
-            prometheus: Fake::tcp(Framing::Http, with(prometheus)).await,
-            read_door: Fake::tcp(Framing::Http, with(read_door)).await,
-            restart_door: Fake::tcp(Framing::Http, move |request| {
-                Act::Say(restart(&mut restarts.lock().expect("no panic"), request))
-            })
-            .await,
-            balancer: Fake::tcp(Framing::Line, move |command| Act::Say(balance(&mut drains.lock().expect("no panic"), command)))
-                .await,
-            alertmanager: Fake::tcp(Framing::Http, |request| {
-                Act::Say(http(200, if request.starts_with("GET") { "[]" } else { "" }))
-            })
-            .await,
+            prometheus: Fake::tcp(Framing::Http, with("prometheus", prometheus)).await,
+            read_door: Fake::tcp(Framing::Http, with("engine", read_door)).await,
+            restart_door: Fake::tcp(Framing::Http, kept("restart door", keeper.clone(), restart)).await,
+            balancer: Fake::tcp(Framing::Line, kept("balancer", keeper.clone(), balance)).await,
+            alertmanager: Fake::tcp(Framing::Http, kept("alertmanager", keeper, take)).await,
+            shop,
         }
+    }
+
+    /// How everything stands.
+    pub fn shop(&self) -> Vec<Replica> {
+        self.shop.lock().expect("no panic").clone()
     }
 
     /// Every PromQL text that Prometheus was sent, but for the rules' own.
@@ -257,7 +302,7 @@ fn restart(shop: &mut [Replica], request: &str) -> Vec<u8> {
     let path = request.split(' ').nth(1).unwrap_or_default();
     match shop.iter_mut().find(|replica| path.starts_with(&format!("/containers/{}/restart?", replica.id()))) {
         Some(replica) if request.starts_with("POST") => {
-            (replica.started_at, replica.leaks) = (clock(), false);
+            (replica.started_at, replica.leaks, replica.restarts) = (clock(), false, replica.restarts + 1);
             b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()
         }
         _ => http(403, "Forbidden"),

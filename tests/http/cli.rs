@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use remediator::audit::Journal;
+use remediator::edge::tls::Tls;
 use remediator::event::{Draft, Event, PauseScope};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::board::EVIL;
+use crate::certificates::Authority;
 use crate::desk::id;
 use crate::wire::{OPERATOR, READER, RECEIVER, Running, With, ends, start};
 
@@ -344,6 +347,44 @@ async fn the_tail_is_followed_as_records_close() {
     assert_eq!(next().await, id(1).to_string());
     running.desk.close(id(2));
     assert_eq!(next().await, id(2).to_string());
+}
+
+/// A listener that asks for client certificates: `status` and `pause` show one, and `probe` does by its own options.
+#[tokio::test]
+async fn to_a_listener_with_a_client_ca_it_shows_its_certificate() {
+    let (ours, clients, strangers) = (Authority::new(), Authority::new(), Authority::new());
+    let tls = Arc::new(Tls::new(ours.issue("127.0.0.1").identity(Some(&clients))));
+    let running = start(With { guarded: true, tls: Some(tls), ..With::default() }).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    clients.issue("ada").write(folder.path(), "ada");
+    strangers.issue("ada").write(folder.path(), "eve");
+    std::fs::write(folder.path().join("ca.crt"), ours.pem()).expect("written");
+    std::fs::write(folder.path().join("token"), OPERATOR).expect("written");
+    let url = format!("https://{}", running.addr);
+    let say = async |words: &str| {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let mut command = command(&words);
+        command.current_dir(folder.path());
+        run(command).await
+    };
+    let pause = format!("pause --reason leaks --url {url} --ca ca.crt --token-file token");
+    let said = say(&format!("{pause} --client-cert ada.crt --client-key ada.key")).await;
+    assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
+    assert_eq!(orders(&running).len(), 1);
+    for (words, why) in [
+        (pause.clone(), "no certificate"),
+        (format!("{pause} --client-cert eve.crt --client-key eve.key"), "somebody else's"),
+        (format!("{pause} --client-cert ada.crt --client-key eve.key"), "not its key"),
+        (format!("{pause} --client-cert none.crt --client-key ada.key"), "no such file"),
+        (format!("{pause} --client-cert ada.crt"), "half of it"),
+    ] {
+        let said = say(&words).await;
+        assert!(matches!(said.code, Some(1..)) && !said.err.is_empty(), "{why}: {:?} {}{}", said.code, said.out, said.err);
+    }
+    assert_eq!(orders(&running).len(), 1, "and nothing was ordered");
+    let probe = format!("probe --ca ca.crt {url}/healthz");
+    assert_eq!(say(&format!("{probe} --cert ada.crt --key ada.key")).await.code, Some(0));
+    assert_ne!(say(&probe).await.code, Some(0), "no certificate");
 }
 
 #[tokio::test]

@@ -314,6 +314,57 @@ async fn tokens_rotate_and_never_vanish() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_with_the_token_that_opened_it() {
+    let site = Site::start(&guarded(), &shadow()).await;
+    site.write("second", "the-readers-second-token");
+    site.write("remediator.yml", guarded().replace("[reader]", "[reader, second]"));
+    site.taken().await;
+    let open = async |token: &str| {
+        let request = site.http.get(site.url("/audit/stream")).bearer_auth(token);
+        let mut stream = ends("a stream", request.send()).await.expect("an answer");
+        assert_eq!(stream.status().as_u16(), 200);
+        assert!(ends("the comment", stream.chunk()).await.expect("readable").is_some());
+        stream
+    };
+    let (mut stays, mut goes) = (open(READER).await, open("the-readers-second-token").await);
+    site.write("remediator.yml", guarded());
+    site.taken().await;
+    assert_eq!(ends("the stream of the token that is gone", goes.chunk()).await.expect("readable"), None);
+    // The other one hears of what closes from now on.
+    site.fires().await;
+    site.deliver(RECEIVER).await;
+    let heard = async {
+        let mut text = String::new();
+        while !text.contains("event: record") {
+            text.push_str(&String::from_utf8_lossy(&stays.chunk().await.expect("readable").expect("it goes on")));
+        }
+    };
+    ends("a record", heard).await;
+    site.app.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_calls_is_a_few_lines_and_every_one_counts() {
+    let (log, _guard) = Log::start();
+    let site = Site::start(&guarded(), &shadow()).await;
+    for _ in 0..200 {
+        assert_eq!(site.deliver("guess").await.0, 401);
+    }
+    assert_eq!(site.deliver(READER).await.0, 403);
+    let text = log.text();
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("turned away")).collect();
+    assert!(lines.len() <= 2, "{} lines:\n{}", lines.len(), lines.join("\n"));
+    assert!(lines[0].contains("127.0.0.1:") && lines[0].contains("/remediate"), "{}", lines[0]);
+    let metrics = site.metrics().await;
+    for series in
+        ["remediator_unauthorized_calls_total{status=\"401\"} 200\n", "remediator_unauthorized_calls_total{status=\"403\"} 1\n"]
+    {
+        assert!(metrics.contains(series), "{series}: {metrics}");
+    }
+    site.app.stop().await;
+}
+
+#[tokio::test]
 async fn certificates_are_exchanged_and_a_bad_one_is_not_taken() {
     let (old, new) = (Authority::new(), Authority::new());
     let folder = TempDir::new().expect("a folder");
@@ -407,6 +458,43 @@ async fn a_playbook_that_goes_after_its_restart_keeps_its_verdict() {
     site.taken().await;
     site.closes_as("recovered", "recovery_confirmed").await;
     assert!(!site.drained());
+    site.app.stop().await;
+}
+
+/// A pause names a playbook. Neither a reload nor a restart with another name may take what it holds back from under it.
+#[tokio::test]
+async fn a_pause_does_not_lose_its_playbook() {
+    let site = Site::start(SETTINGS, &[("a.yml", playbook("first", "FdLeakFast", "live"))]).await;
+    let order = async |site: &Site, path: &str, body: Value| {
+        let sent = ends("an order", site.http.post(site.url(path)).body(body.to_string()).send()).await.expect("an answer");
+        assert_eq!(sent.status().as_u16(), 200, "{}", sent.text().await.expect("a body"));
+    };
+    let first = json!({ "playbook": "first", "reason": "a release" });
+    order(&site, "/pause", first.clone()).await;
+    site.write("playbooks/a.yml", playbook("second", "FdLeakFast", "live"));
+    let findings = site.kept().await;
+    assert!(findings[0].contains("playbook first is paused"), "{findings:?}");
+    assert!(findings[0].contains("remediator resume --playbook first"), "it says what to do: {findings:?}");
+    assert_eq!(site.claimed_by().await, "first");
+    site.closes_as("refused", "paused").await;
+    // A restart reads the files whatever is paused. What was held back is held back still, and more than that.
+    let Site { folder, app, .. } = site;
+    app.stop().await;
+    let site = Site::on(folder).await;
+    site.fires().await;
+    assert_eq!(site.claimed_by().await, "second");
+    site.closes_as("refused", "paused").await;
+    let board: Value = site.http.get(site.url("/guards")).send().await.expect("an answer").json().await.expect("json");
+    let pauses = board["pauses"].as_array().expect("pauses");
+    assert_eq!(pauses.len(), 1, "{board:#}");
+    assert_eq!(pauses[0]["scope"], json!({ "scope": "all" }));
+    assert!(pauses[0]["reason"].as_str().is_some_and(|why| why.contains("first") && why.contains("a release")), "{board:#}");
+    assert!(site.restarts().is_empty());
+    // One word ends it, and then the reload is free to rename again.
+    order(&site, "/resume", json!({ "scope": "all", "reason": "looked at it" })).await;
+    site.closes_as("recovered", "recovery_confirmed").await;
+    site.write("playbooks/a.yml", playbook("first", "FdLeakFast", "live"));
+    site.taken().await;
     site.app.stop().await;
 }
 

@@ -65,7 +65,7 @@ async fn killed_while_draining(lab: &Lab) {
 async fn killed_while_restarting(lab: &Lab) {
     let begun = Timestamp::now();
     lab.leak(N, FLOOD).await;
-    let lingering = linger(lab).await;
+    let lingering = linger(lab, N).await;
     let record = lab.began(N, begun, "restart").await;
     lab.kill();
     drop(lingering);
@@ -93,7 +93,7 @@ async fn stopped_while_restarting(lab: &Lab) {
     let reset = json!({ "breaker": "inventory-fd-leak/inventory", "reason": "the leaks were mine", "actor": "ana" });
     lab.order("/breaker/reset", reset).await;
     lab.leak(N, FLOOD).await;
-    let lingering = linger(lab).await;
+    let lingering = linger(lab, N).await;
     let record = lab.began(N, begun, "restart").await;
     lab.order("/pause", json!({ "reason": "something looks wrong", "actor": "ana" })).await;
     lab.stop().await;
@@ -104,17 +104,17 @@ async fn stopped_while_restarting(lab: &Lab) {
     lab.assert_restarts(begun, [0, 1, 0]).await;
 }
 
-/// A request whose end does not come keeps replica `N` from stopping for 1.5 s: time to do something during the restart.
+/// A request whose end does not come keeps replica `n` from stopping for 1.5 s: time to do something during the restart.
 /// Straight to the replica, so that the drain does not wait for it.
-async fn linger(lab: &Lab) -> TcpStream {
-    let address = lab.base(&format!("INVENTORY_{N}")).trim_start_matches("http://").to_owned();
+pub async fn linger(lab: &Lab, n: usize) -> TcpStream {
+    let address = lab.base(&format!("INVENTORY_{n}")).trim_start_matches("http://").to_owned();
     let mut stream = TcpStream::connect(&address).await.expect("the replica listens");
     stream.write_all(b"POST /leak HTTP/1.1\r\nhost: lingering\r\n").await.expect("half a request can be sent");
     stream
 }
 
 /// Waits for this very record's outcome; its steps are each there once.
-async fn closed(lab: &Lab, record: &Value) -> String {
+pub async fn closed(lab: &Lab, record: &Value) -> String {
     let id = text(&record["id"]);
     let record = eventually(&format!("record {id} to be closed"), 90, async || {
         let story = lab.read(&format!("/audit/{id}")).await?;

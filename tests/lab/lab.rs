@@ -12,8 +12,9 @@ use crate::docker::Events;
 use crate::slots::{self, Slot};
 
 /// What would make a lab another one than the test's own, were it set where the tests are started.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 17] = [
     "LAB_DIR",
+    "LAB_FAULTS",
     "LAB_SUBNET",
     "LAB_SPEED",
     "LAB_MODE",
@@ -44,6 +45,16 @@ pub struct Lab {
 impl Lab {
     /// Up, healthy, scraped, with customers being served.
     pub async fn up(name: &str) -> Lab {
+        Lab::start_up(name, &["up"]).await
+    }
+
+    /// As [`Lab::up`], with what `lab/faults.yml` adds: two Alertmanagers, a relay in front of remediator, a small disk, a
+    /// network that can be cut, and steps that take long enough to be interrupted.
+    pub async fn under_faults(name: &str) -> Lab {
+        Lab::start_up(name, &["up", "faults"]).await
+    }
+
+    async fn start_up(name: &str, how: &[&str]) -> Lab {
         let slot = slots::take(&root().join(".lab")).await;
         sweep();
         let project = format!("e2e-{name}-{}", std::process::id());
@@ -56,7 +67,7 @@ impl Lab {
             .build()
             .expect("an HTTP client");
         let mut lab = Lab { project, http, events, settings: BTreeMap::new(), _slot: slot };
-        let started = lab.script(&["up"]);
+        let started = lab.script(how);
         assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
         let settings = String::from_utf8(lab.script(&["env"]).stdout).expect("settings are text");
         let setting = |line: &str| {

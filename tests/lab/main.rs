@@ -9,16 +9,24 @@
 //! `FLOOD` leaves a replica at 98 % of its descriptors: it still serves, and `FdExhausted` fires after about 18 s. `BURST`
 //! exhausts it before any rule could warn.
 //!
+//! What of this is about faults has a lab with more parts (`lab/faults.yml`): `killed`, `outside` and `peers` are part of
+//! `make test`; `chaos` draws faults from a seed for a quarter of an hour and is `make chaos`.
+//!
 //! No test asserts how long something took; every wait is bounded and says what it saw last.
 
 #![expect(clippy::disallowed_methods, reason = "the clock here is the lab's own: events are compared by when they happened")]
 
 mod breaker;
+mod chaos;
 mod crash;
 mod deliveries;
 mod docker;
+mod faults;
+mod killed;
 mod lab;
 mod leak;
+mod outside;
+mod peers;
 mod radius;
 mod remediator;
 mod sight;

@@ -10,7 +10,7 @@ use crate::lab::{Lab, eventually, replica};
 
 /// Longest wait for a run: an alert's `for`, a cooldown of 40 s, and the run itself with every bound used up.
 const RUN: u64 = 150;
-const CONFIG: &str = "/etc/remediator/remediator.yml";
+pub const CONFIG: &str = "/etc/remediator/remediator.yml";
 
 impl Lab {
     /// The bearer token of `receiver`, `reader` or `operator`.
@@ -56,6 +56,16 @@ impl Lab {
 
     pub async fn recovered(&self, n: usize, since: Timestamp) -> Value {
         self.outcome(n, since, "recovered", "recovery_confirmed").await
+    }
+
+    /// Waits for a record about replica `n` that could not find out whether the alert is true.
+    pub async fn unknown(&self, n: usize, since: Timestamp) -> Value {
+        eventually(&format!("a record of inventory-{n}: unknown_condition"), RUN, async || {
+            let records = self.records(n, since).await?;
+            let found = records.iter().find(|record| record["outcome"] == "unknown_condition");
+            found.cloned().ok_or_else(|| told(&records))
+        })
+        .await
     }
 
     /// Waits until a run on replica `n` has begun this step, or gone past it.
@@ -134,8 +144,13 @@ impl Lab {
         Ok(closed.map(|record| text(&record["id"])).collect())
     }
 
-    /// Ids in `audit.jsonl`, as the file lies in the volume.
+    /// Ids in `audit.jsonl`.
     fn audit_file(&self) -> Result<Vec<String>, String> {
+        Ok(self.audit_lines()?.iter().map(|line| text(&line["id"])).collect())
+    }
+
+    /// The lines of `audit.jsonl`, as the file lies in the volume.
+    pub fn audit_lines(&self) -> Result<Vec<Value>, String> {
         let volume = format!("{}_state:/state:ro", self.project);
         let lines = self.docker_ok(&[
             "run",
@@ -151,11 +166,7 @@ impl Lab {
             &self.inspect("haproxy", "{{.Config.Image}}"),
             "/state/audit.jsonl",
         ]);
-        let id = |line: &str| {
-            let line: Value = serde_json::from_str(line).map_err(|error| format!("{error} in {line}"))?;
-            Ok(text(&line["id"]))
-        };
-        lines.lines().map(id).collect()
+        lines.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{error} in {line}"))).collect()
     }
 
     /// Looks for a while, and nothing comes of it: `still` must hold all the time.

@@ -77,6 +77,16 @@ impl Lab {
         .await
     }
 
+    /// Waits until a human is called for this reason, whatever it is about; answers with that alert of the call.
+    pub async fn called_for(&self, reason: &str) -> Value {
+        eventually(&format!("a page for {reason}"), 90, async || {
+            let calls = self.calls().await;
+            let alerts = calls.iter().filter_map(|call| call["alerts"].as_array()).flatten();
+            alerts.clone().find(|alert| alert["labels"]["reason"] == reason).cloned().ok_or_else(|| format!("{calls:#?}"))
+        })
+        .await
+    }
+
     pub async fn assert_no_calls(&self) {
         let calls = self.calls().await;
         assert!(calls.is_empty(), "a human was called: {calls:#?}");

@@ -100,6 +100,24 @@ async fn a_rule_that_lags_behind_a_persons_restart_restarts_nothing() {
     assert!(bench.records().len() <= 2, "{:#?}", told(&bench.records()));
 }
 
+/// The same, and nobody can say how the new process does: that is no leave to restart it for what the old one did.
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_lags_restarts_nothing_while_the_recovery_query_has_no_answer() {
+    let bench = averaging().await;
+    bench.sim.replica(TWO, |replica, now| replica.leaks(now, 1_000.0, 0.0));
+    firing(&bench, &[TWO]).await;
+    bench.run_for(mins(10)).await;
+    bench.sim.replica(TWO, |replica, now| {
+        replica.starts_in = mins(30);
+        replica.restart(now);
+    });
+    bench.run_for(mins(3)).await;
+    deliver(&bench).await;
+    is(&finished(&bench).await, Outcome::UnknownCondition, Reason::InputMissing);
+    bench.run_with_feed(mins(10), mins(1)).await;
+    untouched(&bench);
+}
+
 /// The same restart, and it did not help: the recovery query says so, and the alert's age is no excuse.
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_did_not_help_is_repeated_although_the_alert_is_older() {

@@ -5,6 +5,7 @@
 
 use remediator::audit::chain::{GENESIS, canonical, hash};
 use remediator::event::{Event, Step};
+use remediator::reason::{Outcome, Reason};
 use remediator::sim::bench::Bench;
 use remediator::sim::{Point, When};
 
@@ -131,6 +132,24 @@ async fn while_the_engine_is_still_at_it() {
         let bench = bench.crash_and_restart(None, std::time::Duration::from_millis(100)).await.expect("starts again");
         nothing_is_broken(&bench, &format!("died while the Engine took {stops_in}s to stop it")).await;
     }
+}
+
+/// It did restart, and the next process cannot ask: not having seen it is no proof that it did not happen.
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_cannot_be_looked_up_is_not_called_undone() {
+    let bench = bench().await;
+    bench.sim.at(When::After, Point::Restart, 1, |sim| {
+        sim.with(|state| state.engine.down = true);
+        sim.kill();
+    });
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    assert!(dead(&bench, 1).await);
+    let bench = bench.crash_and_restart(None, secs(1)).await.expect("starts again");
+    let record = finished(&bench).await;
+    is(&record, Outcome::ActionFailed, Reason::RestartUnknown);
+    assert_eq!(restarts(&bench), [TWO]);
+    all_serve(&bench);
 }
 
 /// Dead for hours: what it drained stays drained until somebody starts it again, and then not for long.

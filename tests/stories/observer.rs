@@ -13,6 +13,47 @@ use remediator::world::{Sample, Silence};
 
 use crate::kit::*;
 
+/// By a clock that is behind, what Prometheus scraped long ago looks fresh. A rule that was judged in our future tells.
+#[tokio::test(start_paused = true)]
+async fn an_old_scrape_is_not_fresh_by_a_clock_that_is_behind() {
+    for by_query in [false, true] {
+        let mut playbook = playbook();
+        if by_query {
+            let query = "process_open_fds{$target} / process_max_fds{$target}".to_owned();
+            playbook.confirm = Confirm::Query { query, threshold: Threshold::Above(0.5) };
+        }
+        let bench = bench_with(playbook).await;
+        leaking(&bench, &[TWO]).await;
+        bench.sim.with(|state| state.prometheus.trouble = Trouble::Frozen);
+        bench.run_for(secs(90)).await;
+        bench.sim.with(|state| state.clock_ahead = jiff::SignedDuration::from_secs(-90));
+        deliver(&bench).await;
+        let record = finished(&bench).await;
+        match by_query {
+            false => is(&record, Outcome::UnknownCondition, Reason::ClockUnreliable),
+            true => is(&record, Outcome::Refused, Reason::RadiusUnknown),
+        }
+        untouched(&bench);
+    }
+}
+
+/// Whom no rule looks at any more cannot be counted as well.
+#[tokio::test(start_paused = true)]
+async fn rules_that_are_no_longer_judged_count_nobody() {
+    let mut playbook = playbook();
+    let query = "process_open_fds{$target} / process_max_fds{$target}".to_owned();
+    playbook.confirm = Confirm::Query { query, threshold: Threshold::Above(0.5) };
+    let bench = bench_with(playbook).await;
+    leaking(&bench, &[TWO]).await;
+    bench.sim.with(|state| state.prometheus.trouble = Trouble::Stalled);
+    bench.run_for(mins(1)).await;
+    deliver(&bench).await;
+    let record = finished(&bench).await;
+    is(&record, Outcome::Refused, Reason::RadiusUnknown);
+    assert!(record.detail.contains("last evaluated"), "{}", record.detail);
+    untouched(&bench);
+}
+
 /// Pause is state that we own and survives restarts; targets vanishing from Prometheus causes zero actions.
 #[tokio::test(start_paused = true)]
 async fn reddit_16s() {

@@ -1,6 +1,9 @@
 //! Act or page, never silently; and a page is one per episode and reason, and ends when it is over.
 
-use remediator::decide::playbook::Mode;
+use std::collections::BTreeSet;
+
+use remediator::alert::{Alert, AlertStatus, LabelSet};
+use remediator::decide::playbook::{Confirm, Mode, Threshold};
 use remediator::event::PauseScope;
 use remediator::reason::{Outcome, Reason};
 
@@ -48,6 +51,26 @@ async fn a_page_ends_when_its_target_recovers() {
     bench.run_for(secs(5)).await;
     assert!(up(&bench).is_empty(), "{:?}", up(&bench));
     assert_eq!(bench.sim.with(|state| state.distinct_pages().len()), 1);
+}
+
+/// How long a page lives is told by Alertmanager's clock, not by ours.
+#[tokio::test(start_paused = true)]
+async fn a_page_stands_whatever_this_hosts_clock_says() {
+    for minutes in [-10, 10] {
+        let bench = bench().await;
+        leaking(&bench, &[TWO]).await;
+        bench.sim.with(|state| state.clock_ahead = jiff::SignedDuration::from_mins(minutes));
+        deliver(&bench).await;
+        finished(&bench).await;
+        untouched(&bench);
+        bench.run_for(secs(5)).await;
+        assert_eq!(up(&bench).len(), 1, "{minutes} minutes off: {:?}", up(&bench));
+        bench.context.journal.pretend_full(true);
+        // Cannot be written.
+        bench.pause(PauseScope::All);
+        bench.run_for(secs(5)).await;
+        assert!(up(&bench).contains(&"store_unavailable".to_owned()), "{minutes} minutes off: {:?}", up(&bench));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,4 +127,50 @@ async fn a_playbook_taken_live_acts_on_what_shadow_has_said() {
     bench.run_for(mins(3)).await;
     assert_eq!(restarts(&bench), [TWO]);
     assert!(up(&bench).is_empty(), "{:?}", up(&bench));
+}
+
+/// A page's labels are cut and made harmless, and two episodes that differ only there are still two pages.
+#[tokio::test(start_paused = true)]
+async fn targets_that_look_alike_in_a_page_have_one_each() {
+    let bench = bench().await;
+    let long = "x".repeat(300);
+    let instances = [format!("{long}1"), format!("{long}2"), "http://me:one@db:1".to_owned(), "http://me:two@db:1".to_owned()];
+    let disks = ["sda", "sdb"].map(|device| LabelSet::from([("alertname", "DiskFull"), ("instance", "a"), ("device", device)]));
+    let labels = instances.iter().map(|name| LabelSet::from([("alertname", "Other"), ("instance", name.as_str())])).chain(disks);
+    let alert = |labels| Alert {
+        status: AlertStatus::Firing,
+        labels,
+        annotations: LabelSet::default(),
+        starts_at: None,
+        generator_url: String::new(),
+    };
+    bench.deliver(labels.map(alert).collect()).await.expect("durable");
+    bench.run_for(mins(2)).await;
+    assert_eq!(up(&bench), ["no_playbook"; 6], "{:#?}", bench.pages());
+    // Each leads to its own record.
+    let links: BTreeSet<String> =
+        bench.pages().iter().filter_map(|page| page.annotations.get("record").map(str::to_owned)).collect();
+    assert_eq!(links.len(), 6);
+    assert!(!format!("{:?}", bench.pages()).contains("me:one"), "made harmless all the same");
+}
+
+/// What is no longer so is not paged any more, although nobody can say what is.
+#[tokio::test(start_paused = true)]
+async fn the_page_of_a_pause_ends_with_it_while_prometheus_cannot_say() {
+    let mut by_query = playbook();
+    let query = "process_open_fds{$target} / process_max_fds{$target}".to_owned();
+    by_query.confirm = Confirm::Query { query, threshold: Threshold::Above(0.5) };
+    let bench = bench_with(by_query).await;
+    bench.pause(PauseScope::All);
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    is(&finished(&bench).await, Outcome::Refused, Reason::Paused);
+    // Out of descriptors it cannot count them any more: an input is missing, which a moment might settle.
+    bench.sim.replica(TWO, |replica, now| replica.leaks(now, 2_000.0, 0.0));
+    bench.run_for(mins(5)).await;
+    assert_eq!(up(&bench), ["paused"], "it is still so");
+    bench.resume(PauseScope::All);
+    bench.run_for(mins(5)).await;
+    assert_eq!(up(&bench), ["input_missing"]);
+    untouched(&bench);
 }

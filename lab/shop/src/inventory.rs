@@ -3,14 +3,18 @@
 //! `POST /leak?per_second=N` opens N descriptors a second and never closes them; `once=N` opens N at once; `per_second=0`
 //! stops. A leak does not stop at the limit: it goes on trying, as a real one does. From then on `accept` fails, so new
 //! connections hang, and whatever needs a descriptor fails: `/stock` and `/healthz` answer 500.
+//!
+//! `GET /stock?hold=N` answers a little at a time for N seconds: a session that a drain has to wait for.
 
 use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
@@ -22,6 +26,8 @@ use crate::serve::{self, Connections};
 const TICK: Duration = Duration::from_millis(100);
 /// What a request takes, so that at any moment some are in flight and a drain has something to wait for.
 const WORK: Duration = Duration::from_millis(25);
+/// How often a held answer gives a sign of life: well within the balancer's patience with a silent server.
+const SIGN: Duration = Duration::from_millis(200);
 /// The fastest leak: far beyond the lab's limit of 1024 descriptors.
 const FASTEST: f64 = 10_000.0;
 
@@ -74,7 +80,16 @@ struct LeakReport {
     open_fds: Option<usize>,
 }
 
-pub async fn run(listen: SocketAddr) -> anyhow::Result<()> {
+#[derive(Deserialize)]
+struct StockRequest {
+    /// Seconds.
+    #[serde(default)]
+    hold: f64,
+}
+
+/// Listens after `starts_in` seconds.
+pub async fn run(listen: SocketAddr, starts_in: f64) -> anyhow::Result<()> {
+    tokio::time::sleep(Duration::try_from_secs_f64(starts_in)?).await;
     let inventory = Arc::new(Inventory::default());
     let leaking = inventory.clone();
     tokio::spawn(async move {
@@ -100,12 +115,27 @@ fn consult_ledger() -> Result<(), (StatusCode, String)> {
         .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, format!("the ledger cannot be opened: {error}\n")))
 }
 
-async fn stock(State(inventory): State<Arc<Inventory>>) -> Result<Json<serde_json::Value>, (StatusCode, String)> {
+async fn stock(State(inventory): State<Arc<Inventory>>, Query(request): Query<StockRequest>) -> Response {
+    if request.hold > 0.0 {
+        return held(Duration::try_from_secs_f64(request.hold).unwrap_or_default());
+    }
     let consulted = consult_ledger();
     tokio::time::sleep(WORK).await;
     let answer = consulted.map(|()| Json(serde_json::json!({ "item": "anvil", "in_stock": 7 })));
     inventory.requests.count(answer.as_ref().map_or_else(|(code, _)| code.as_u16(), |_| 200));
-    answer
+    answer.into_response()
+}
+
+/// An answer that takes its time. No customer's, so it is not counted as one.
+fn held(time: Duration) -> Response {
+    Body::from_stream(async_stream::stream! {
+        let end = tokio::time::Instant::now() + time;
+        while tokio::time::Instant::now() < end {
+            yield Ok::<_, std::convert::Infallible>(".");
+            tokio::time::sleep(SIGN).await;
+        }
+    })
+    .into_response()
 }
 
 async fn healthz() -> Result<&'static str, (StatusCode, String)> {

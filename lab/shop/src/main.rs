@@ -4,6 +4,7 @@
 //! * `checkout`: calls inventory through HAProxy and counts what goes wrong.
 //! * `load`: a steady stream of customers, who remember every failed request.
 //! * `pager`: receives what a human would have been paged with.
+//! * `relay`: between Alertmanager and remediator, where a test counts deliveries and slows them down.
 //! * `healthcheck`: the image's health check, because an image `FROM scratch` has no curl.
 //!
 //! Every role answers `/healthz` and `/metrics` on its address and ends within two seconds of SIGTERM.
@@ -15,6 +16,7 @@ mod load;
 mod metrics;
 mod outbound;
 mod pager;
+mod relay;
 mod serve;
 
 use std::net::SocketAddr;
@@ -34,6 +36,9 @@ enum Role {
     Inventory {
         #[arg(long, env = "SHOP_LISTEN", default_value = "0.0.0.0:8080")]
         listen: SocketAddr,
+        /// Seconds before it listens, as a service has that loads something first
+        #[arg(long, env = "SHOP_STARTS_IN", default_value_t = 0.0)]
+        starts_in: f64,
     },
     /// Serves /checkout, which asks inventory for its stock
     Checkout {
@@ -58,6 +63,13 @@ enum Role {
         #[arg(long, env = "SHOP_LISTEN", default_value = "0.0.0.0:8080")]
         listen: SocketAddr,
     },
+    /// Passes deliveries on to remediator, writes down what became of each, and can be slow
+    Relay {
+        #[arg(long, env = "SHOP_LISTEN", default_value = "0.0.0.0:8080")]
+        listen: SocketAddr,
+        #[arg(long, env = "SHOP_TARGET", default_value = "http://remediator:8090/remediate")]
+        target: String,
+    },
     /// Exits 0 if /healthz of this container answers 200 within a second, else 1
     Healthcheck {
         #[arg(long, default_value = "127.0.0.1:8080")]
@@ -74,10 +86,11 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_target(false).with_ansi(false).init();
     tokio::runtime::Runtime::new()?.block_on(async {
         match role {
-            Role::Inventory { listen } => inventory::run(listen).await,
+            Role::Inventory { listen, starts_in } => inventory::run(listen, starts_in).await,
             Role::Checkout { listen, inventory } => checkout::run(listen, inventory).await,
             Role::Load { listen, target, rate } => load::run(listen, target, rate).await,
             Role::Pager { listen } => pager::run(listen).await,
+            Role::Relay { listen, target } => relay::run(listen, target).await,
             Role::Healthcheck { .. } => unreachable!("answered before the runtime started"),
         }
     })

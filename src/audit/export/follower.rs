@@ -4,8 +4,9 @@
 //! the journal and never the other way round, so that a full disk delays lines and nothing else.
 //!
 //! How: the last whole line says where to go on. What comes after it is cut off: it is the half of a line that will be
-//! written again. A file without a line (new, or just rotated) says nothing, so the number of the last line is kept
-//! beside it. A file that was moved away (logrotate) is noticed by its inode before each write, and on
+//! written again. A file without a line (new, or just rotated) says nothing, so number and hash of the last line are kept
+//! beside it. Hashes tell whose lines they are: beside a journal that was restored from a backup, or begun anew, the file's
+//! newest lines are of the one that is lost, and it goes on after the newest line that is this journal's. A file that was moved away (logrotate) is noticed by its inode before each write, and on
 //! [`Follower::reopen`]. Deleting the file does not bring its lines back: `audit export` does. A file that is full is
 //! moved away by ourselves ([`Rotation`]), after the number of its last line is noted, so that this rotation loses and doubles
 //! nothing.
@@ -31,10 +32,11 @@ use crate::audit::export::rotation::{self, Rotation};
 use crate::audit::journal::Journal;
 use crate::audit::query::Found;
 use crate::audit::{JournalError, query};
+use crate::edge::sqlite::integer;
 
 /// The file within the state directory.
 pub const FILE: &str = "audit.jsonl";
-/// The number of the last line that was written, for when the file has none.
+/// Number and hash of the last line that was written, for when the file has none.
 const POSITION: &str = "audit.jsonl.position";
 /// How long a failed write waits to be tried again, and how often an idle follower looks whether its file was moved.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -99,9 +101,7 @@ impl Follower {
     /// # Errors
     /// The file cannot be opened: better said at the start than in the log.
     pub fn start(journal: Journal, dir: &Path, rotation: Rotation) -> io::Result<Follower> {
-        let mut file = LineFile::open(dir, 0, rotation)?;
-        // A journal that was restored from a backup is behind its own file.
-        file.position = file.position.min(journal.head().seq);
+        let file = LineFile::open(&journal, dir, None, rotation)?;
         let signals = Arc::new(Signals { written: AtomicU64::new(file.position), ..Signals::default() });
         let task = tokio::spawn(follow(journal, file, Arc::clone(&signals)));
         let _ends_with_us = signals.stop.clone().drop_guard();
@@ -177,10 +177,10 @@ async fn catch_up(
     file: Option<LineFile>,
     position: &mut u64,
 ) -> Result<LineFile, FollowError> {
-    let (folder, from) = (dir.to_owned(), *position);
+    let (folder, from, its) = (dir.to_owned(), *position, journal.clone());
     let mut file = blocking(move || match file {
-        Some(file) => file.where_named(),
-        None => LineFile::open(&folder, from, rotation),
+        Some(file) => file.where_named(&its),
+        None => LineFile::open(&its, &folder, Some(from), rotation),
     })
     .await?;
     loop {
@@ -189,7 +189,8 @@ async fn catch_up(
             return Ok(file);
         }
         // After the question: what was closed after a rotation must not land in the file that was moved away.
-        file = blocking(move || file.where_named()?.append(&closed)?.rotated(&closed)).await?;
+        let its = journal.clone();
+        file = blocking(move || file.where_named(&its)?.append(&closed)?.rotated(&its, &closed)).await?;
         *position = file.position;
     }
 }
@@ -200,13 +201,14 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 
 impl LineFile {
     /// Opens the file, cuts what is not a whole line, and finds out where to go on; `known` is what this process knows
-    /// about that, for a file without lines.
-    fn open(dir: &Path, known: u64, rotation: Rotation) -> io::Result<LineFile> {
+    /// about that, for a file without lines of this journal.
+    fn open(journal: &Journal, dir: &Path, known: Option<u64>, rotation: Rotation) -> io::Result<LineFile> {
         let path = dir.join(FILE);
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
-        let position = match last_line(&mut file)? {
-            Some(seq) => seq,
-            None => noted(dir)?.max(known),
+        let position = match (last_line(&mut file)?, known) {
+            (Some(newest), _) => where_left(journal, dir, &mut file, newest, known)?,
+            (None, Some(known)) => known,
+            (None, None) => noted(journal, dir)?,
         };
         // The name of a new file must survive a crash as well as its lines do.
         File::open(dir)?.sync_all()?;
@@ -222,8 +224,8 @@ impl LineFile {
     }
 
     /// The file that has our name now: this one, or a new one if this was moved away.
-    fn where_named(self) -> io::Result<LineFile> {
-        if self.moved() { LineFile::open(&self.dir, self.position, self.rotation) } else { Ok(self) }
+    fn where_named(self, journal: &Journal) -> io::Result<LineFile> {
+        if self.moved() { LineFile::open(journal, &self.dir, Some(self.position), self.rotation) } else { Ok(self) }
     }
 
     /// Appends the lines and syncs them; then notes the last one's number.
@@ -236,13 +238,15 @@ impl LineFile {
         }
         self.file.write_all(&text)?;
         self.file.sync_data()?;
-        self.position = closed.last().map_or(self.position, |found| found.record.seq.max(self.position));
-        note(&self.dir, self.position)?;
+        if let Some(last) = closed.last().filter(|last| last.record.seq > self.position) {
+            self.position = last.record.seq;
+            note(&self.dir, self.position, &last.hash)?;
+        }
         Ok(self)
     }
 
     /// This file, or a new one if this is full now. `written` are the lines that it got last.
-    fn rotated(mut self, written: &[Found]) -> io::Result<LineFile> {
+    fn rotated(mut self, journal: &Journal, written: &[Found]) -> io::Result<LineFile> {
         let time = |found: &Found| found.record.closed_at.unwrap_or(found.record.opened_at);
         let (Some(oldest), Some(newest)) = (written.first().map(time), written.last().map(time)) else { return Ok(self) };
         let first = *self.first.get_or_insert(oldest);
@@ -250,7 +254,7 @@ impl LineFile {
             return Ok(self);
         }
         if self.rotation.rotate(&self.dir, newest, self.position)? {
-            LineFile::open(&self.dir, self.position, self.rotation)
+            LineFile::open(journal, &self.dir, Some(self.position), self.rotation)
         } else {
             Ok(self)
         }
@@ -269,32 +273,90 @@ fn first_line(file: &mut File) -> io::Result<Option<Timestamp>> {
     Ok(serde_json::from_slice::<Timed>(&line).ok().map(|timed| timed.ts))
 }
 
-/// The number of the last whole line. Cuts off everything after it.
-pub(crate) fn last_line(file: &mut File) -> io::Result<Option<u64>> {
-    #[derive(serde::Deserialize)]
-    struct Numbered {
-        seq: u64,
-    }
+/// Where a line stands.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub seq: u64,
+    /// Of the entry that closed its record.
+    hash: String,
+    begins: u64,
+    ends: u64,
+}
+
+/// The last whole line. Cuts off everything after it.
+pub(crate) fn last_line(file: &mut File) -> io::Result<Option<Line>> {
     let length = file.metadata()?.len();
-    let mut end = end_of_line(file, length)?;
-    let mut seq = None;
-    while end > 0 {
-        let start = end_of_line(file, end - 1)?;
-        let mut text = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut text)?;
-        if let Ok(numbered) = serde_json::from_slice::<Numbered>(&text) {
-            seq = Some(numbered.seq);
-            break;
-        }
-        end = start;
-    }
+    let whole = end_of_line(file, length)?;
+    let line = line_before(file, whole)?;
+    let end = line.as_ref().map_or(0, |line| line.ends);
     if end < length {
         tracing::warn!(bytes = length - end, "{FILE} ended in the middle of a line, which is cut off and written again");
         file.set_len(end)?;
         file.sync_all()?;
     }
-    Ok(seq)
+    Ok(line)
+}
+
+/// The last line before `end`, which is the end of a line; what is no line of ours is passed over.
+fn line_before(file: &mut File, mut end: u64) -> io::Result<Option<Line>> {
+    #[derive(serde::Deserialize)]
+    struct Numbered {
+        seq: u64,
+        #[serde(default)]
+        hash: String,
+    }
+    while end > 0 {
+        let start = end_of_line(file, end - 1)?;
+        let mut text = vec![0; usize::try_from(end - start).unwrap_or(usize::MAX)];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut text)?;
+        if let Ok(Numbered { seq, hash }) = serde_json::from_slice(&text) {
+            return Ok(Some(Line { seq, hash, begins: start, ends: end }));
+        }
+        end = start;
+    }
+    Ok(None)
+}
+
+/// Where to go on in a file with lines: after the newest one that is this journal's.
+fn where_left(journal: &Journal, dir: &Path, file: &mut File, newest: Line, known: Option<u64>) -> io::Result<u64> {
+    let mut line = newest;
+    if !ours(journal, line.seq, &line.hash)? {
+        tracing::warn!(seq = line.seq, "the last line of {FILE} is not of this journal, which was restored or begun anew");
+    }
+    let oldest = loop {
+        if ours(journal, line.seq, &line.hash)? {
+            return Ok(line.seq);
+        }
+        match line_before(file, line.begins)? {
+            Some(before) => line = before,
+            None => break line.seq,
+        }
+    };
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    // Not one of them is. Either the backup is older than all of them, and what it has was written to earlier files; or the
+    // journal begins anew, and none of it was written at all.
+    let head = journal.head();
+    match read_note(dir)? {
+        Some((seq, hash)) if ours(journal, seq, &hash)? => Ok(seq),
+        _ if oldest > head.seq => {
+            note(dir, head.seq, &head.hash)?;
+            Ok(head.seq)
+        }
+        _ => Ok(0),
+    }
+}
+
+/// Whether the journal has this very entry. Of one that was pruned nobody can say, and nothing before it is left to be written.
+fn ours(journal: &Journal, seq: u64, hash: &str) -> io::Result<bool> {
+    let asked = journal.ask_here(|conn| {
+        let sql =
+            "SELECT EXISTS(SELECT 1 FROM entries WHERE seq = ?1 AND hash = ?2) OR EXISTS(SELECT 1 FROM anchor WHERE seq >= ?1)";
+        Ok(conn.prepare_cached(sql)?.query_row(rusqlite::params![integer(seq), hash], |row| row.get(0))?)
+    });
+    asked.map_err(io::Error::other)
 }
 
 /// Just after the last line feed before `end`, or the beginning.
@@ -312,22 +374,41 @@ fn end_of_line(file: &mut File, mut end: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-fn note(dir: &Path, position: u64) -> io::Result<()> {
+fn note(dir: &Path, position: u64, hash: &str) -> io::Result<()> {
     let new = dir.join(format!("{POSITION}.new"));
     let mut file = File::create(&new)?;
-    writeln!(file, "{position}")?;
+    writeln!(file, "{position} {hash}")?;
     file.sync_data()?;
     std::fs::rename(new, dir.join(POSITION))
 }
 
-fn noted(dir: &Path) -> io::Result<u64> {
+/// What was noted last. One that cannot be read says 0: everything is written again rather than a line lost.
+fn read_note(dir: &Path) -> io::Result<Option<(u64, String)>> {
     match std::fs::read_to_string(dir.join(POSITION)) {
-        // Unreadable: write everything again rather than lose a line.
-        Ok(text) => Ok(text.trim().parse().unwrap_or(0)),
-        // Without a note the newest file that we rotated says it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(rotation::newest(dir)?.unwrap_or(0)),
+        Ok(text) => {
+            // Notes of earlier versions have no hash.
+            let (seq, hash) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+            Ok(Some((seq.parse().unwrap_or(0), hash.to_owned())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Where to go on in a file without lines.
+fn noted(journal: &Journal, dir: &Path) -> io::Result<u64> {
+    let (seq, hash) = match read_note(dir)? {
+        Some(noted) => noted,
+        // Without a note the newest file that we rotated says it.
+        None => (rotation::newest(dir)?.unwrap_or(0), String::new()),
+    };
+    let head = journal.head();
+    if seq <= head.seq || ours(journal, seq, &hash)? {
+        return Ok(seq);
+    }
+    // The journal was restored, and is behind what was written. Noted at once: it may grow before a line is.
+    note(dir, head.seq, &head.hash)?;
+    Ok(head.seq)
 }
 
 #[cfg(test)]

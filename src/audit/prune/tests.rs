@@ -7,12 +7,12 @@ use super::*;
 use crate::audit::anchor::{Whereabouts, place};
 use crate::audit::chain::{self, ChainError};
 use crate::audit::journal::{self, DATABASE};
-use crate::audit::walks::{Walker, closes, id, opens, start, target};
+use crate::audit::walks::{Walker, accepted, closes, id, opens, start, target};
 use crate::audit::{JournalError, projection};
-use crate::event::Draft;
+use crate::event::{Accepted, Draft};
 use crate::reason::Outcome;
 
-/// As far as it may go: only what is needed stays, and the last entry.
+/// As far as it may go: only what is open stays, and the last entry.
 const ALL: Aim = Aim { before: Timestamp::MAX, written: u64::MAX, keep: 1, most: STEP };
 
 /// The inline journal never waits.
@@ -105,12 +105,13 @@ proptest! {
                 crate::event::Record { seq: 0, ..found.record.clone() },
                 crate::event::Record { seq: 0, ..twin }
             );
-            prop_assert!(found.record.seq > through, "a record whose last entry is gone is gone");
+            // Those in the anchor were needed at the last cut; what was needed at an earlier one may be over by now.
+            let anchored = journal.with_core(|conn| Anchor::load(conn).expect("readable").map(|anchor| anchor.kept().expect("read")));
+            let anchored = anchored.is_some_and(|kept| kept.iter().any(|kept| kept.record.id == found.record.id));
+            prop_assert_eq!(found.record.seq <= through && found.record.is_closed(), anchored, "its last entry is gone: so is it");
         }
         for id in journal.read(|state| needed(&state.books)) {
-            // The walker watches whatever closed last for a key; the property is about those that are in the books now.
             prop_assert!(now(journal.record(id)).expect("readable").is_some(), "record {id} is needed and gone");
-            prop_assert_eq!(now(journal.story(id)).expect("readable").len(), now(whole.story(id)).expect("readable").len());
         }
     }
 }
@@ -125,7 +126,6 @@ fn only_what_nobody_needs_and_is_old_enough_goes() {
         journal
     };
     for (aim, through, why) in [
-        // Replicas 0, 1 and 2 are watched; the record of hour 17 is the oldest that a watch names: entry 34.
         (Aim { most: 10, ..ALL }, 10, "a step"),
         (ALL, 24, "an open record"),
         (Aim { before: hours(5), ..ALL }, 10, "young entries"),
@@ -139,21 +139,70 @@ fn only_what_nobody_needs_and_is_old_enough_goes() {
         sound(&journal);
     }
     let journal = made();
-    now(journal.append(closes(100, Outcome::Refused, hours(20)))).expect("closed");
-    // The watch of replica 9 needs the record of entry 25 although it is closed.
     assert_eq!(pruned(&journal, ALL).expect("pruned").through, 24);
-    assert_eq!(now(journal.prune(ALL, start())).expect("asked"), Step::Held(25));
-    let event = Event::WatchEnded { key: target(9).key(), detail: "over".to_owned() };
-    now(journal.append(Draft::global(hours(21), event))).expect("ended");
-    // The record of hour 17 is watched, and the one that is over now was open until after it: there is no clean place.
-    assert_eq!(now(journal.prune(ALL, start())).expect("asked"), Step::Held(34));
-    for replica in 0..3 {
-        let event = Event::WatchEnded { key: target(replica).key(), detail: "over".to_owned() };
-        now(journal.append(Draft::global(hours(21), event))).expect("ended");
-    }
-    assert_eq!(pruned(&journal, ALL).expect("pruned").through, 43, "all but the last entries");
+    assert_eq!(now(journal.prune(ALL, start())).expect("asked"), Step::Held(25), "it is open");
+    now(journal.append(closes(100, Outcome::Refused, hours(20)))).expect("closed");
+    assert_eq!(pruned(&journal, Aim { written: 30, ..ALL }), None, "no clean place before the line that is not written");
+    hourly(&journal, 20, 24); // entries 42 to 49; 40 says what was pruned
+    assert_eq!(pruned(&journal, ALL).expect("pruned").through, 47, "all but the last entries");
     assert_eq!(now(journal.prune(Aim { before: hours(0), ..ALL }, start())).expect("asked"), Step::Nothing);
     sound(&journal);
+}
+
+/// The one that it names stays whole to whoever reads it, and everything else goes.
+#[test]
+fn a_watch_that_never_settles_holds_nothing_back() {
+    let journal = inline();
+    let member = Accepted { fingerprint: "f00d".to_owned(), ..accepted(9) };
+    now(journal.append(opens(1_000, 9, hours(0)))).expect("opened");
+    now(journal.append(closes(1_000, Outcome::Refused, hours(0)))).expect("closed");
+    let joined = Event::Joined { accepted: Box::new(member), of: Some(id(1_000)) };
+    now(journal.append(Draft::global(hours(0), joined))).expect("joined");
+    hourly(&journal, 1, 100);
+    let before = now(journal.found(id(1_000))).expect("readable").expect("there");
+    while pruned(&journal, Aim { most: 30, ..ALL }).is_some() {
+        sound(&journal);
+        assert_eq!(now(journal.found(id(1_000))).expect("readable").as_ref(), Some(&before), "with the hash of its last entry");
+    }
+    let left = now(journal.entries_after(0, 500)).expect("readable");
+    assert!(left[0].entry.seq > 195, "all but the last record went: {}", left[0].entry.seq);
+    assert!(now(journal.story(id(1_000))).expect("readable").is_empty(), "only its story is gone");
+    let by = |filter: crate::audit::query::Filter| now(journal.query(filter, None, 500)).expect("a page").items;
+    let joined = crate::audit::query::Filter { fingerprint: Some("f00d".to_owned()), ..Default::default() };
+    assert_eq!(by(joined), std::slice::from_ref(&before), "found by what joined it, too");
+    assert_eq!(now(journal.closed_after(0, 500)).expect("readable").first(), Some(&before));
+    // Doctored, it is noticed, and a rebuild makes it again.
+    journal.with_core(|conn| {
+        let doctor = "UPDATE records SET body = replace(body, 'refused', 'recovered') WHERE opened_seq = 1";
+        assert_eq!(conn.execute(doctor, ()).expect("doctored"), 1);
+        let said = chain::verify(conn).expect_err("noticed");
+        assert!(matches!(&said, ChainError::Broken(broken) if broken.why.contains(&id(1_000).to_string())), "{said:?}");
+        crate::edge::sqlite::write(conn, projection::rebuild).expect("rebuilt");
+    });
+    sound(&journal);
+    // Once it is over it goes with the next step.
+    let event = Event::WatchEnded { key: target(9).key(), detail: "over".to_owned() };
+    now(journal.append(Draft::global(hours(101), event))).expect("ended");
+    hourly(&journal, 102, 110);
+    assert!(pruned(&journal, ALL).is_some());
+    assert!(now(journal.record(id(1_000))).expect("readable").is_none());
+    sound(&journal);
+}
+
+/// A quiet journal keeps its newest entries however old they are, and that is nobody's fault.
+#[test]
+fn a_quiet_journal_is_not_said_to_be_held() {
+    let journal = inline();
+    hourly(&journal, 0, 100);
+    let ran = run_at(&journal, hours(24 * 365), Bounds { age: FLOOR, size: u64::MAX });
+    assert_eq!(ran, Ran::default());
+    hourly(&journal, 100, 900);
+    let ran = run_at(&journal, hours(24 * 365), Bounds { age: FLOOR, size: u64::MAX });
+    assert_eq!((ran.entries, ran.held_at), (800, None), "down to the newest that stay");
+    // That audit.jsonl has not got them is worth a word.
+    hourly(&journal, 900, 1_400);
+    let written = now(run(&journal, &Still(std::sync::Mutex::new(hours(24 * 365))), Bounds { age: FLOOR, size: u64::MAX }, 900));
+    assert_eq!(written.expect("ran").held_at, Some(902), "the closing entry of the first");
 }
 
 #[test]

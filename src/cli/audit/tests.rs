@@ -137,3 +137,29 @@ fn verify_works_across_a_pruned_head() {
     assert!(exit == Exit::Fine && text.starts_with("made again up to entry "), "{text}");
     assert_eq!(said(dir.path(), &["verify"]).0, Exit::Fine);
 }
+
+#[test]
+fn what_cannot_be_asked_is_said_before_anything_is_read() {
+    let told = |words: &[&str]| {
+        let line = ["remediator", "audit", "--state-dir", "none"].into_iter().chain(words.iter().copied());
+        Cli::try_parse_from(line).expect_err("refused").to_string()
+    };
+    // A hash that lost its end when it was copied is no sign of a journal that was cut.
+    assert!(told(&["verify", "--head", "45022f20"]).contains("a hash has 64 hexadecimal digits, and this has 8"));
+    assert!(told(&["search", "--target", "inventory-2:8080"]).contains("write it as service/instance"));
+    assert!(told(&["export", "--target", "inventory/"]).contains("write it as service/instance"));
+    assert!(told(&["show", "inventory-2"]).contains("`remediator audit search` lists them"));
+}
+
+#[test]
+fn what_reads_files_does_not_answer_for_another_machine() {
+    for words in [&["verify"][..], &["export"], &["rebuild"]] {
+        let line = ["remediator", "audit", "--url", "http://127.0.0.1:1"].into_iter().chain(words.iter().copied());
+        let Command::Audit(args) = Cli::try_parse_from(line).expect("a command line").command else {
+            panic!("audit was asked for")
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let told = runtime.block_on(answer(args, &mut std::io::sink(), false)).expect_err("refused").to_string();
+        assert!(told.contains("which --url does not lead to"), "{words:?}: {told}");
+    }
+}

@@ -85,7 +85,11 @@ pub const NOTES: &[(&str, Notes)] = &[
                 ("Everything, against Prometheus, Docker, HAProxy and Alertmanager as they are now", "remediator check"),
                 ("Only the files, before they are installed", "remediator check --offline --config remediator.yml"),
             ],
-            codes: ["nothing is wrong; there may be warnings", "something is wrong, with file, line and column", FAILED],
+            codes: [
+                "nothing is wrong; there may be warnings",
+                "something is wrong, with file, line and column where a line is to blame",
+                FAILED,
+            ],
         },
     ),
     (

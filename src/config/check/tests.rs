@@ -78,6 +78,7 @@ fn small() -> Small {
                 published: Vec::new(),
                 restart_count: 0,
                 infrastructure: None,
+                infrastructure_unknown: None,
             })
             .collect()),
         servers: Ok((1..=3)
@@ -313,7 +314,7 @@ async fn every_replica_must_be_one_container_and_one_checked_server() {
                 container(w, 2).labels = twin;
                 w.scrapes.as_mut().expect("scrapes").remove(1);
             },
-            "error: playbooks/x.yml:4:12: several containers are labelled remediator.instance=inventory-1:8080, so the label does not name one.",
+            "error: playbooks/x.yml:4:12: 2 containers are labelled remediator.instance=inventory-1:8080: inventory-1, inventory-2; remove those that should not be there, or say with docker.only which are ours.",
         ),
     ] {
         assert_eq!(findings(SKETCH, change).await, [want]);

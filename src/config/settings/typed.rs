@@ -204,7 +204,7 @@ pub struct LimitsTyped {
 #[derive(Deserialize, Default, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PagesTyped {
-    /// How often a page is sent to Alertmanager again. Default: 1m.
+    /// How often a page is sent to Alertmanager again: at most 2m, and twice within its `resolve_timeout`. Default: 1m.
     #[schemars(with = "Option<Duration>")]
     pub every: Option<At<String>>,
     /// How long a page stays at least; not shorter than `every`. Default: 10m.

@@ -8,11 +8,13 @@ use std::time::Duration;
 use bollard::models;
 use futures_util::future::join_all;
 
+use crate::edge::redact::plain_line;
 use crate::target::infrastructure::{Infrastructure, Reach};
 
-/// How long a name may take to be looked up. Docker's own resolver answers from memory, and a name that cannot be looked
-/// up leads nowhere that we could reach either.
+/// How long a name may take to be looked up. Docker's own resolver answers from memory.
 const LOOK_UP: Duration = Duration::from_millis(500);
+/// Longest reason of a failure that is told, in bytes.
+const MAX_WHY: usize = 200;
 /// Characters of an id that Docker gives out as a name.
 const SHORT_ID: usize = 12;
 
@@ -32,7 +34,7 @@ pub(super) fn reach(answer: &models::ContainerInspectResponse) -> Reach {
     names.extend(qualified);
     names.retain(|name| !name.is_empty());
     let mounts = answer.mounts.iter().flatten().flat_map(|mount| [mount.source.clone(), mount.destination.clone()]);
-    Reach { names, mounts: mounts.flatten().filter(|path| !path.is_empty()).collect(), looked_up: Vec::new() }
+    Reach { names, mounts: mounts.flatten().filter(|path| !path.is_empty()).collect(), ..Reach::default() }
 }
 
 /// Then its host name is the host's, which names everything there.
@@ -40,12 +42,27 @@ fn on_the_host(answer: &models::ContainerInspectResponse) -> bool {
     answer.host_config.as_ref().and_then(|config| config.network_mode.as_deref()) == Some("host")
 }
 
-/// Where the configuration's names lead now.
-pub(super) async fn look_up(ours: &Infrastructure) -> Vec<(String, IpAddr)> {
+/// Where the configuration's names lead now, into `reach`.
+pub(super) async fn look_up(ours: &Infrastructure, reach: &mut Reach) {
     let found = join_all(ours.host_names().into_iter().map(|name| async move {
         let looked_up = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((name, 0))).await;
-        let addresses = looked_up.ok().and_then(Result::ok).into_iter().flatten();
-        addresses.map(|address| (name.to_owned(), address.ip())).collect::<Vec<_>>()
+        let why = match looked_up {
+            Ok(Ok(addresses)) => {
+                let addresses: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+                if !addresses.is_empty() {
+                    return (name, Ok(addresses));
+                }
+                "it has no address".to_owned()
+            }
+            Ok(Err(error)) => plain_line(&error.to_string(), MAX_WHY),
+            Err(_) => format!("looking it up took more than {} ms", LOOK_UP.as_millis()),
+        };
+        (name, Err(why))
     }));
-    found.await.into_iter().flatten().collect()
+    for (name, found) in found.await {
+        match found {
+            Ok(addresses) => reach.looked_up.extend(addresses.into_iter().map(|address| (name.to_owned(), address))),
+            Err(why) => reach.unknown.push((name.to_owned(), why)),
+        }
+    }
 }

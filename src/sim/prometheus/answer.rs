@@ -29,7 +29,8 @@ struct Selector<'a> {
 impl Prometheus {
     fn query(&self, text: &str, at: Timestamp) -> Answer<Vec<Sample>> {
         let mut series = if let Some(rule) = self.rules.iter().find(|rule| rule.query == text) {
-            let held = self.targets.iter().filter_map(|seen| Some((seen, seen.holds(rule.condition, at)?)));
+            let there = self.targets.iter().enumerate().filter(|(number, _)| self.trouble != Trouble::Partial || number % 2 == 0);
+            let held = there.filter_map(|(_, seen)| Some((seen, seen.holds(rule.condition, at)?)));
             held.map(|(seen, value)| Sample { labels: seen.labels.clone(), value }).collect()
         } else if let Some(answer) = self.answers.get(text) {
             answer.clone()
@@ -59,9 +60,12 @@ impl Prometheus {
     fn select(&self, text: &str, at: Timestamp) -> Answer<Vec<Sample>> {
         let unread = || Unanswered::new(Reason::PrometheusRefused, format!("400: the simulated Prometheus cannot read {text}"));
         let selector = Selector::read(text).ok_or_else(unread)?;
-        let matching = |seen: &&Seen| selector.matchers.iter().all(|(name, value)| seen.labels.get(name) == Some(value));
+        let matching = |seen: &Seen| selector.matchers.iter().all(|(name, value)| seen.labels.get(name) == Some(value));
         let mut series = Vec::new();
-        for seen in self.targets.iter().filter(matching) {
+        for (number, seen) in self.targets.iter().enumerate().filter(|(_, seen)| matching(seen)) {
+            if self.trouble == Trouble::Partial && number % 2 == 1 {
+                continue;
+            }
             let Some(scrape) = seen.last(at) else { continue };
             let value = metric(scrape, selector.metric).ok_or_else(unread)?;
             let stamp = scrape.at.as_duration().as_secs_f64();
@@ -73,7 +77,7 @@ impl Prometheus {
 
     fn rules(&self) -> Vec<AlertingRule> {
         // Rules are judged whether anything is scraped or not.
-        let last_evaluation = self.next.checked_sub(self.every).ok();
+        let last_evaluation = Some(self.judged);
         let rule = |(number, rule): (usize, &super::Rule)| AlertingRule {
             name: rule.name.clone(),
             query: rule.query.clone(),
@@ -137,7 +141,7 @@ impl Ports {
                 self.sim.with(|state| answer(&state.prometheus))
             }
             Trouble::Warnings => Err(Unanswered::new(Reason::PrometheusWarnings, "warnings: one store did not answer")),
-            Trouble::None | Trouble::Nan | Trouble::Frozen | Trouble::NoTargets => {
+            Trouble::None | Trouble::Nan | Trouble::Frozen | Trouble::Partial | Trouble::Stalled | Trouble::NoTargets => {
                 self.sim.with(|state| answer(&state.prometheus))
             }
         };

@@ -226,3 +226,63 @@ async fn how_far_it_is_written_is_known_to_who_prunes() {
     let again = Follower::start(journal.clone(), dir.path(), Rotation::OFF).expect("a follower");
     assert_eq!(again.written().seq(), 6, "before its first look");
 }
+
+/// A journal that was restored from a backup is behind its own file, and what it writes has numbers that the file knows.
+#[tokio::test]
+async fn after_a_restore_no_line_is_missing_however_often_the_file_is_opened() {
+    let restored = async |dir: &Path| {
+        let lost = Journal::in_memory().expect("a journal");
+        grown(&lost, 1, 11).await;
+        followed(&lost, dir).await;
+        assert_eq!(seqs(&text(dir)).last(), Some(&20));
+        let journal = Journal::in_memory().expect("a journal");
+        grown(&journal, 1, 4).await;
+        journal
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = restored(dir.path()).await;
+    let follower = Follower::start(journal.clone(), dir.path(), Rotation::OFF).expect("a follower");
+    // Before the first new line, and again in between.
+    follower.reopen();
+    until("it is opened again", || !follower.signals.reopen.load(Ordering::Relaxed)).await;
+    grown(&journal, 21, 23).await;
+    until("two lines more", || seqs(&text(dir.path())).len() == 12).await;
+    follower.reopen();
+    grown(&journal, 23, 24).await;
+    follower.stop().await;
+    assert_eq!(seqs(&text(dir.path()))[9..], [20, 8, 10, 12]);
+    assert_eq!(text(dir.path()).lines().count(), 13);
+
+    // The program dies before it has written a line, and the journal outgrows the numbers that the file knows.
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = restored(dir.path()).await;
+    grown(&journal, 21, 31).await;
+    followed(&journal, dir.path()).await;
+    assert_eq!(seqs(&text(dir.path()))[9..], [20, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26]);
+
+    // Rotated before: the file is empty, and the note beside it is of the journal that is lost.
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = restored(dir.path()).await;
+    std::fs::rename(dir.path().join(FILE), dir.path().join("audit.jsonl.1")).expect("rotated");
+    let follower = Follower::start(journal.clone(), dir.path(), Rotation::OFF).expect("a follower");
+    follower.reopen();
+    until("it is opened again", || !follower.signals.reopen.load(Ordering::Relaxed)).await;
+    grown(&journal, 21, 23).await;
+    follower.stop().await;
+    assert_eq!(seqs(&text(dir.path())), [8, 10]);
+}
+
+/// A journal that begins anew after a lost disk shares nothing with the file that outlived it.
+#[tokio::test]
+async fn a_new_journal_beside_an_old_file_is_written_from_its_beginning() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (old, new) = (Journal::in_memory().expect("a journal"), Journal::in_memory().expect("a journal"));
+    grown(&old, 1, 6).await;
+    followed(&old, dir.path()).await;
+    // Other records under the same numbers.
+    grown(&new, 31, 34).await;
+    for _ in 0..2 {
+        followed(&new, dir.path()).await;
+        assert_eq!(seqs(&text(dir.path())), [2, 4, 6, 8, 10, 2, 4, 6]);
+    }
+}

@@ -1,0 +1,117 @@
+//! The replicas beside the one in hand: who serves, who is sick, and since when. What nobody can say is an error, because
+//! the blast radius is counted with it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::decide::evidence::Sibling;
+use crate::decide::playbook::Confirm;
+use crate::detect::confirm::{Question, SCRAPE_SLACK, evaluated, seconds};
+use crate::reason::Reason;
+use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER};
+use crate::world::{AlertingRule, Answer, ContainerSummary, ScrapeTarget, Server, ServerStatus, Unanswered};
+
+/// Every opted-in replica of the service, with what the balancer and the rules say of it.
+pub(super) fn siblings(
+    question: Question<'_>,
+    rules: &Answer<Vec<AlertingRule>>,
+    scrapes: &Answer<Vec<ScrapeTarget>>,
+    containers: &Answer<Vec<ContainerSummary>>,
+    servers: &Answer<Vec<Server>>,
+    at: Timestamp,
+) -> Answer<Vec<Sibling>> {
+    let containers = containers.as_ref().map_err(Clone::clone)?;
+    let servers = servers.as_ref().map_err(Clone::clone)?;
+    let rules = rules.as_ref().map_err(Clone::clone)?;
+    judged_lately(question, rules, at)?;
+    let sick = sick(question, rules);
+    let scrapes = scrapes.as_ref().map_err(Clone::clone)?;
+    let sibling = |container: &ContainerSummary| -> Answer<Sibling> {
+        let name = container.labels.get(LABEL_INSTANCE).cloned().unwrap_or_else(|| container.name.to_string());
+        let instance = Instance::try_from(name).map_err(|error| Unanswered::new(Reason::RadiusUnknown, error.to_string()))?;
+        let path = container.labels.get(LABEL_SERVER);
+        let server = path.and_then(|path| servers.iter().find(|server| server.path.to_string() == *path));
+        let (mut alerts, mut active_at) = sick.get(&instance).cloned().unwrap_or_default();
+        let unseen = !seen(question, scrapes, &instance, at);
+        let down = server.is_some_and(|server| server.status == ServerStatus::Down && !server.drained && !server.maintenance);
+        if unseen {
+            alerts.push("not seen by Prometheus".to_owned());
+        }
+        // No rule says since when a query holds; the alert in hand does.
+        if active_at.is_none() && instance == question.target.instance {
+            active_at = question.accepted.alert.starts_at.filter(|_| matches!(question.playbook.confirm, Confirm::Query { .. }));
+        }
+        Ok(Sibling {
+            server: server.map(|server| server.path.clone()),
+            serving: server.is_some_and(Server::serving),
+            state: server.map_or_else(|| "unknown at the balancer".to_owned(), crate::words::server_word),
+            // What nobody can see cannot be called healthy.
+            sick: !alerts.is_empty() || down || server.is_none(),
+            instance,
+            alerts,
+            active_at,
+        })
+    };
+    let ours = target::of_service(containers, &question.target.service);
+    let siblings: Vec<Sibling> = ours.iter().map(|container| sibling(container)).collect::<Answer<_>>()?;
+    for label in [LABEL_INSTANCE, LABEL_SERVER] {
+        // A leftover twin would be counted as a replica that serves.
+        if let Some(twice) = twice(&ours, label) {
+            let detail = format!("several containers of {} are labelled {label}={twice}", question.target.service);
+            return Err(Unanswered::new(Reason::RadiusUnknown, detail));
+        }
+    }
+    Ok(siblings)
+}
+
+/// Every rule that could call a replica sick is evaluated: what a rule no longer looks at is not well because of that.
+fn judged_lately(question: Question<'_>, rules: &[AlertingRule], at: Timestamp) -> Answer<()> {
+    let ours = |rule: &&AlertingRule| {
+        let mut labels = question.accepted.alert.labels.clone();
+        labels.0.extend(rule.labels.0.clone());
+        labels.0.insert("alertname".to_owned(), rule.name.clone());
+        question.siblings.iter().any(|playbook| playbook.service == question.target.service && playbook.claims(&labels))
+    };
+    rules.iter().filter(ours).try_for_each(|rule| evaluated(rule, at))
+}
+
+/// Prometheus' last scrape of the replica went well, and not long ago.
+fn seen(question: Question<'_>, scrapes: &[ScrapeTarget], instance: &Instance, at: Timestamp) -> bool {
+    let named = |scrape: &&ScrapeTarget| scrape.labels.get(&question.playbook.replica_label) == Some(instance.as_str());
+    scrapes.iter().filter(named).any(|scrape| {
+        let allowed = seconds(2.0 * scrape.interval_seconds) + SCRAPE_SLACK;
+        scrape.health == "up" && scrape.last_scrape.is_some_and(|last| at.duration_since(last) <= allowed)
+    })
+}
+
+/// A value that several containers have in the same label.
+fn twice<'a>(containers: &[&'a ContainerSummary], label: &str) -> Option<&'a str> {
+    let mut values: Vec<&str> = containers.iter().filter_map(|c| c.labels.get(label)).map(String::as_str).collect();
+    values.sort_unstable();
+    values.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+}
+
+pub(super) type Sick = BTreeMap<Instance, (Vec<String>, Option<Timestamp>)>;
+
+/// Which replicas have a pending or firing alert under any playbook of the service, and since when the earliest.
+pub(super) fn sick(question: Question<'_>, rules: &[AlertingRule]) -> Sick {
+    let mut sick = Sick::new();
+    for alert in rules.iter().flat_map(|rule| &rule.alerts) {
+        // A matcher may name an external label, which Prometheus does not list: those come from the delivered alert.
+        let mut labels = question.accepted.alert.labels.clone();
+        labels.0.extend(alert.labels.0.clone());
+        let claimed = question.siblings.iter().filter(|p| p.service == question.target.service && p.claims(&labels));
+        let names = claimed.filter_map(|playbook| alert.labels.get(&playbook.replica_label));
+        for instance in names.filter_map(|name| Instance::try_from(name.to_owned()).ok()) {
+            let entry = sick.entry(instance).or_default();
+            entry.0.push(alert.labels.alertname().to_owned());
+            entry.1 = [entry.1, alert.active_at].into_iter().flatten().min();
+        }
+    }
+    for (alerts, _) in sick.values_mut() {
+        alerts.sort();
+        alerts.dedup();
+    }
+    sick
+}

@@ -1,0 +1,92 @@
+//! One run: the webhook, the deaths, the webhook again, and what is left.
+
+use std::time::{Duration, Instant};
+
+use crate::fault::{Counts, Fault};
+use crate::judge;
+use crate::life::{HANG, World};
+
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What one run came to.
+pub struct Told {
+    /// Whether each of its faults was come to.
+    pub hits: Vec<bool>,
+    /// What was counted in each life.
+    pub counts: Vec<Counts>,
+    pub violations: Vec<String>,
+    /// Pages that had to be there, and were.
+    pub pages: usize,
+    pub log: String,
+}
+
+/// `plan`: what is to break in the first life, in the second, and so on.
+pub async fn run(plan: Vec<Fault>) -> Told {
+    let faults = plan.len();
+    let mut world = World::new(plan.into_iter().map(Some).collect()).await;
+    let mut acknowledged = Vec::new();
+    let went = drive(&mut world, &mut acknowledged).await;
+    let hits = (0..faults).map(|n| world.lives.get(n).is_some_and(|life| life.breaker.hit().is_some())).collect();
+    let counts = world.lives.iter().map(|life| life.breaker.counts()).collect();
+    let (mut violations, mut pages) = (Vec::new(), 0);
+    match went {
+        Err(why) => violations.push(why),
+        Ok(()) => pages = judge::judge(&world, &acknowledged, &mut violations).await,
+    }
+    let log = if violations.is_empty() { String::new() } else { world.log() };
+    Told { hits, counts, violations, pages, log }
+}
+
+async fn drive(world: &mut World, acknowledged: &mut Vec<String>) -> Result<(), String> {
+    deliver(world, acknowledged).await?;
+    settled(world).await?;
+    deliver(world, acknowledged).await?;
+    settled(world).await?;
+    while world.stop().await? != 0 {
+        world.alive()?;
+        settled(world).await?;
+    }
+    Ok(())
+}
+
+/// As Alertmanager does: until somebody answers with 2xx.
+async fn deliver(world: &mut World, acknowledged: &mut Vec<String>) -> Result<(), String> {
+    let until = Instant::now() + HANG;
+    let mut last = None;
+    while Instant::now() < until {
+        world.alive()?;
+        match world.deliver().await {
+            Some((202, ids)) if ids.is_empty() => return Err("202 without a record".to_owned()),
+            Some((202, ids)) => {
+                acknowledged.extend(ids);
+                return Ok(());
+            }
+            Some((503, _)) | None => {}
+            Some((status, _)) => return Err(format!("the webhook was answered with {status}")),
+        }
+        last = world.ended();
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(format!("the webhook is not taken, last end {last:?}"))
+}
+
+/// The sick replica was restarted, everybody serves, and no record is open.
+async fn settled(world: &mut World) -> Result<(), String> {
+    let until = Instant::now() + HANG;
+    let mut left = String::new();
+    while Instant::now() < until {
+        world.alive()?;
+        if let Some(records) = world.records().await {
+            let open = records.iter().filter(|record| record["outcome"].is_null()).count();
+            let shop = world.outside.shop();
+            let drained = shop.iter().filter(|replica| replica.drained).count();
+            if open == 0 && drained == 0 && shop[0].restarts > 0 && !records.is_empty() {
+                return Ok(());
+            }
+            let said: Vec<String> = records.iter().map(|r| format!("{} {}", r["outcome"], r["reason_code"])).collect();
+            left = format!("{open} open, {drained} drained, {} restarts, {said:?}", shop[0].restarts);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err(format!("it does not come to rest: {left}"))
+}
