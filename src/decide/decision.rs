@@ -104,11 +104,12 @@ pub fn decide(playbook: &Playbook, evidence: &Evidence, now: Timestamp) -> Expla
 
 fn refuse(check: &Check, evidence: &Evidence) -> Decision {
     let reason = check.reason.unwrap_or(Reason::RadiusUnknown);
+    // In the order of the checks: the first that fails is the one that the outcome is about.
     let outcome = match (&evidence.reading, &evidence.replica) {
-        (_, Err(NoReplica::Unmatched(why))) if why.reason == reason => Outcome::UnmatchedTarget,
-        (Reading::Quiet { .. }, _) if reason == Reason::ConditionQuiet => Outcome::ConditionCleared,
-        (Reading::Unknown { why }, _) if why.reason == reason => Outcome::UnknownCondition,
-        _ => Outcome::Refused,
+        (_, Err(NoReplica::Unmatched(_))) => Outcome::UnmatchedTarget,
+        (Reading::Quiet { .. }, _) => Outcome::ConditionCleared,
+        (Reading::Unknown { .. }, _) => Outcome::UnknownCondition,
+        (Reading::Firing { .. }, _) => Outcome::Refused,
     };
     let finding = Finding { outcome, reason, detail: check.detail.clone() };
     if outcome == Outcome::ConditionCleared { Decision::Ignore { finding } } else { Decision::Escalate { finding } }

@@ -15,12 +15,12 @@ use remediator::guard::rails::{Limits, Request};
 use remediator::period::Period;
 use remediator::reason::{Outcome, Reason};
 use remediator::sim::shop::inventory;
-use remediator::target::{Replica, Target, Unmatched};
+use remediator::target::{PlaybookName, Replica, Target, Unmatched};
 use remediator::world::{Answer, Silence, Unanswered};
 
 use crate::kit::{TWO, playbook};
 
-fn at(seconds: i64) -> Timestamp {
+pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_767_600_000 + seconds).expect("a time")
 }
 
@@ -45,7 +45,7 @@ fn silence() -> Silence {
 }
 
 /// The shop's second replica as Docker and the balancer show it when all is well.
-fn well(started_at: Timestamp) -> Replica {
+pub fn well(started_at: Timestamp) -> Replica {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {
         let sim = inventory();
@@ -60,7 +60,7 @@ fn well(started_at: Timestamp) -> Replica {
     })
 }
 
-fn evidence(replica: Replica) -> Evidence {
+pub fn evidence(replica: Replica) -> Evidence {
     let target = replica.target.clone();
     let sibling = |number: u8| Sibling {
         instance: format!("10.0.0.{number}:8080").parse().expect("an instance"),
@@ -115,6 +115,15 @@ prop_compose! {
     }
 }
 
+/// What a human is told of evidence that speaks against acting: who is meant first, then what Prometheus says.
+fn escalated(evidence: &Evidence) -> Outcome {
+    match (&evidence.replica, &evidence.reading) {
+        (Err(NoReplica::Unmatched(_)), _) => Outcome::UnmatchedTarget,
+        (_, Reading::Unknown { .. }) => Outcome::UnknownCondition,
+        _ => Outcome::Refused,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -143,6 +152,7 @@ proptest! {
             Decision::Escalate { finding } => {
                 prop_assert!(!may, "does not act on {evidence:#?}");
                 prop_assert!(!finding.outcome.is_settled(), "somebody hears of it");
+                prop_assert_eq!(finding.outcome, escalated(&evidence), "{:?}", finding);
             }
             Decision::Ignore { finding } => {
                 prop_assert!(!may && matches!(evidence.reading, Reading::Quiet { .. }), "{finding:?}");
@@ -225,27 +235,7 @@ fn run(
 ) {
     let (outcome, reason) =
         if helped { (Outcome::Recovered, Reason::RecoveryConfirmed) } else { (Outcome::StillFiring, Reason::RecoveryAbove) };
-    let alert = Alert {
-        status: AlertStatus::Firing,
-        labels: evidence.labels.clone(),
-        annotations: LabelSet::default(),
-        starts_at: None,
-        generator_url: String::new(),
-    };
-    let accepted = Accepted {
-        key: evidence.target.key(),
-        fingerprint: alert.labels.fingerprint().to_string(),
-        alert,
-        receiver: String::new(),
-        group_key: String::new(),
-        truncated: 0,
-        trigger: Trigger::Webhook,
-        playbook: Some(intent.playbook.clone()),
-        target: Some(evidence.target.clone()),
-        mode: Mode::Live,
-        host: String::new(),
-        healer: String::new(),
-    };
+    let accepted = accepted(evidence, &intent.playbook);
     let events = [
         Event::Accepted { accepted: Box::new(accepted) },
         Event::Confirmed { evidence: Box::new(evidence.clone()) },
@@ -257,6 +247,31 @@ fn run(
         let Draft { at, record, event } = Draft::of(id, now, event);
         let entry = Entry { seq: state.head.seq + 1, at, record, event };
         state.apply(&entry).expect("a legal transition");
+    }
+}
+
+/// What Detect writes down of an alert for this target.
+pub fn accepted(evidence: &Evidence, playbook: &PlaybookName) -> Accepted {
+    let alert = Alert {
+        status: AlertStatus::Firing,
+        labels: evidence.labels.clone(),
+        annotations: LabelSet::default(),
+        starts_at: None,
+        generator_url: String::new(),
+    };
+    Accepted {
+        key: evidence.target.key(),
+        fingerprint: alert.labels.fingerprint().to_string(),
+        alert,
+        receiver: String::new(),
+        group_key: String::new(),
+        truncated: 0,
+        trigger: Trigger::Webhook,
+        playbook: Some(playbook.clone()),
+        target: Some(evidence.target.clone()),
+        mode: Mode::Live,
+        host: String::new(),
+        healer: String::new(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! the next one finds the journal as it was when that entry had been written, and nothing after it.
 
 use remediator::audit::chain::{GENESIS, canonical, hash};
+use remediator::decide::playbook::{Mode, Playbook};
 use remediator::event::{Event, Step};
 use remediator::reason::{Outcome, Reason};
 use remediator::sim::bench::Bench;
@@ -73,6 +74,28 @@ async fn after_every_entry_of_the_journal() {
         assert!(dead(&bench, 1).await, "did not die at entry {seq}");
         let bench = bench.crash_and_restart(Some(seq), secs(20)).await.expect("starts again");
         nothing_is_broken(&bench, &format!("died after entry {seq}")).await;
+    }
+}
+
+/// In shadow there is nothing to finish: what would have been done is told once, and nothing is touched.
+#[tokio::test(start_paused = true)]
+async fn in_shadow_after_every_entry() {
+    let shadow = Playbook { mode: Mode::Shadow, ..playbook() };
+    let bench = bench_with(shadow.clone()).await;
+    let begin = bench.context.journal.head().seq + 1;
+    one_run(&bench).await;
+    for seq in begin..=bench.context.journal.head().seq {
+        let bench = bench_with(shadow.clone()).await;
+        doomed_at(&bench, seq);
+        leaking(&bench, &[TWO]).await;
+        deliver(&bench).await;
+        assert!(dead(&bench, 1).await, "did not die at entry {seq}");
+        let bench = bench.crash_and_restart(Some(seq), secs(20)).await.expect("starts again");
+        bench.run_for(mins(1)).await;
+        untouched(&bench);
+        let records = bench.records();
+        assert_eq!(records.len(), 1, "died after entry {seq}: {:#?}", told(&records));
+        is(&records[0], Outcome::Shadow, Reason::WouldRemediate);
     }
 }
 
