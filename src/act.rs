@@ -20,6 +20,7 @@ pub mod steps;
 
 use jiff::Timestamp;
 
+use crate::act::last_look::Began;
 use crate::act::scribe::Scribe;
 use crate::act::steps::Steps;
 use crate::decide::decision::Plan;
@@ -43,11 +44,12 @@ pub struct Acted {
 /// failed and the reconciler goes on trying.
 pub async fn carry_out(context: &Context, scribe: &mut Scribe, permit: Permit<Live>) -> Result<Acted, Ending> {
     let mut steps = Steps { context, scribe, plan: permit.plan().clone(), drain_unknown: false };
+    let began = Began::now(&*context.world.clock);
     let restarted = async {
         steps.capture_evidence().await?;
-        last_look::before_drain(context, &permit).await?;
+        last_look::before_drain(context, &permit, began).await?;
         steps.drain().await?;
-        last_look::before_restart(context, &permit).await?;
+        last_look::before_restart(context, &permit, began).await?;
         let acted_at = steps.restart().await?;
         steps.await_healthy(acted_at).await?;
         Ok(acted_at)

@@ -1,6 +1,9 @@
 //! What is read again immediately before drain and before restart. The plan was made seconds ago; since then a person
 //! may have paused us, somebody else may have restarted the container, or the balancer may have forgotten the drain.
 
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
 use crate::act::abort;
 use crate::act::steps::drain_lost;
 use crate::decide::decision::Plan;
@@ -11,12 +14,31 @@ use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending};
 use crate::reason::{Outcome, Reason};
 use crate::words;
-use crate::world::Server;
+use crate::world::{Clock, Server};
+
+/// When a run began, by the clock and by what no jump of the clock moves.
+#[derive(Clone, Copy, Debug)]
+pub struct Began {
+    clock: Timestamp,
+    steady: Instant,
+}
+
+impl Began {
+    pub fn now(clock: &dyn Clock) -> Began {
+        Began { clock: clock.now(), steady: Instant::now() }
+    }
+
+    /// By how much the clock has gone ahead of the time that has really passed since.
+    fn jumped(&self, now: Timestamp) -> SignedDuration {
+        let passed = SignedDuration::try_from(self.steady.elapsed()).unwrap_or(SignedDuration::MAX);
+        now.duration_since(self.clock).saturating_sub(passed)
+    }
+}
 
 /// # Errors
 /// `interrupted`, with the reason: nothing has been touched yet.
-pub async fn before_drain(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
-    leave(context, permit)?;
+pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
+    leave(context, permit, began)?;
     let plan = permit.plan();
     let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
     let server = servers.iter().find(|server| server.path == plan.server);
@@ -30,12 +52,12 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>) -> Result<()
     }
     enough_left(plan, &servers)?;
     identity(context, plan).await?;
-    leave(context, permit)
+    leave(context, permit, began)
 }
 
 /// # Errors
 /// `interrupted`, with the reason: the server is drained and has to be readmitted.
-pub async fn before_restart(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
+pub async fn before_restart(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
     let plan = permit.plan();
     let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
     let drained = servers.iter().any(|server| server.path == plan.server && server.drained);
@@ -45,11 +67,11 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>) -> Result<
     enough_left(plan, &servers)?;
     identity(context, plan).await?;
     // Last of all, because it costs nothing and a person's word counts most.
-    leave(context, permit)
+    leave(context, permit, began)
 }
 
 /// Abort, pause, mode, permit, clock, shutdown: what this process knows itself.
-fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
+fn leave(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
     let now = context.world.clock.now();
     if let Some(ending) = abort::ending(&context.journal, permit.record()) {
         return Err(ending);
@@ -73,6 +95,12 @@ fn leave(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
     if behind > CLOCK_TOLERANCE && !off(Mutant::LastLookClock) {
         let detail =
             format!("the clock went back during the run: it is {} behind the journal's newest entry", words::roughly(behind));
+        return Err(Ending::interrupted(Reason::ClockUnreliable, detail));
+    }
+    // By a clock that went ahead whatever comes after looks late, and the verdict would wait for scrapes of the future.
+    let ahead = began.jumped(now);
+    if ahead > CLOCK_TOLERANCE && !off(Mutant::LastLookClock) {
+        let detail = format!("the clock went ahead by {} during the run", words::roughly(ahead));
         return Err(Ending::interrupted(Reason::ClockUnreliable, detail));
     }
     if let Some(pause) = pause.filter(|_| !off(Mutant::LastLookPause)) {
