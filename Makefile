@@ -14,7 +14,7 @@ FROM ?= 0
 SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/sim/remediator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test chaos test-package deb sim mutants crash coverage check-config generated fmt lint
+.PHONY: help setup build images up demo down test chaos test-package deb sim mutants crash fuzz coverage check-config generated fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -51,6 +51,9 @@ mutants: ## switch every guard off in turn, in a build of its own, and see that 
 
 crash: ## kill and fail the real program at every change of a file and every call, once and twice; CRASH_JOBS, CRASH_ONLY
 	@cargo test --profile $(PROFILE) --test crash -- --ignored --nocapture --test-threads 1
+
+fuzz: ## libFuzzer at every door: RUNS=10000000 in total, DOOR=payload for one, JOBS and KEEP=1 as fuzz/run says
+	@fuzz/run
 
 coverage: ## which branches of guard/, decide/, event.rs and act/recover.rs the tests take; fails below 95 %, MISSES=1 names the others
 	@tests/coverage
