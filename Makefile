@@ -14,7 +14,7 @@ FROM ?= 0
 SIM := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/sim/remediator
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build images up demo down test chaos test-package deb sim mutants crash bench check-config generated fmt lint
+.PHONY: help setup build images up demo down test chaos test-package deb sim mutants crash bench fuzz coverage check-config generated fmt lint
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
@@ -55,9 +55,15 @@ crash: ## kill and fail the real program at every change of a file and every cal
 bench: ## measure, print the table with its references, and write docs/BENCHMARKS.md; ROWS, ROUNDS and STORES as wanted
 	@for tool in webhook jq awk curl; do command -v $$tool >/dev/null || { echo "apt-get install webhook jq mawk curl"; exit 1; }; done
 	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator
-	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) REMEDIATOR=$(abspath $(SIM)) BENCH_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target)/bench) \
+	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) REMEDIATOR=$(abspath $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/remediator) BENCH_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target)/bench) \
 	    PAPER=$(CURDIR)/docs/BENCHMARKS.md cargo bench --profile measure -p remediator-bench --bench load -- $(ROWS)
 	@cargo bench --profile measure -p remediator-bench --bench functions -- --quiet
+
+fuzz: ## libFuzzer at every door: RUNS=10000000 in total, DOOR=payload for one, JOBS and KEEP=1 as fuzz/run says
+	@fuzz/run
+
+coverage: ## which branches of guard/, decide/, event.rs and act/recover.rs the tests take; fails below 95 %, MISSES=1 names the others
+	@tests/coverage
 
 up: images ## start the lab and leave it alone
 	@lab/lab up

@@ -242,6 +242,13 @@ fn bad_settings_are_refused_in_so_many_words() {
         ),
         ("haproxy:", "state_dir: x\nhaproxy:", &["remediator.yml:6:1: duplicate mapping key `state_dir` is not allowed here."]),
         ("haproxy:", "listen: [\nhaproxy:", &["remediator.yml:6:9: expected string scalar."]),
+        (
+            "haproxy:",
+            "? \"a\\tb\\e\"\n: 1\nhaproxy:",
+            &[
+                "remediator.yml:6:3: unknown field `a\\tb\\u{1b}`. Known here: listen, external_url, state_dir, playbooks, prometheus, alertmanager, docker, haproxy, tokens, tls, limits, pages, retention, heartbeat, watchdog, start_paused, log.",
+            ],
+        ),
     ] {
         let text = SETTINGS.replace(before, after);
         let got = refusals(&text, &[("x.yml", SKETCH)]);

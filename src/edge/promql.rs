@@ -118,14 +118,14 @@ impl Template {
             if !selector.matchers.or_matchers.is_empty() {
                 return Err(PromqlError::Ambiguous { what: "`or` between matchers", offset: offset() });
             }
-            let shown = || name.clone().unwrap_or_else(|| "{...}".to_owned());
+            let told = || name.as_deref().map_or_else(|| "{...}".to_owned(), shown);
             if !selector.matchers.matchers.iter().any(|m| m.name == PLACEHOLDER) {
-                return Err(PromqlError::Unbound { selector: shown(), offset: offset() });
+                return Err(PromqlError::Unbound { selector: told(), offset: offset() });
             }
             match &name {
                 Some(name) if !metrics.contains(name) => metrics.push(name.clone()),
                 Some(_) => {}
-                None => return Err(PromqlError::NoMetric { selector: shown(), offset: places[0] }),
+                None => return Err(PromqlError::NoMetric { selector: told(), offset: places[0] }),
             }
         }
         Ok(Template { text: text.to_owned(), metrics, bound: true })
