@@ -66,6 +66,7 @@ pub fn reader(path: &Path, version: usize) -> Result<Connection, StoreError> {
     let conn = Connection::open_with_flags(path, flags).map_err(open)?;
     conn.busy_timeout(BUSY_TIMEOUT).map_err(|source| unprepared(&conn, source))?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    no_temporary_files(&conn).map_err(|source| unprepared(&conn, source))?;
     // The first touch of the file: "not a database" shows here.
     let found = schema_version(&conn).map_err(open)?;
     match found.cmp(&version) {
@@ -180,10 +181,17 @@ fn pragmas(conn: &Connection) -> rusqlite::Result<()> {
     // Answers with the mode it took; an in-memory database stays "memory".
     conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "full")?;
+    no_temporary_files(conn)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update_and_check(None, "journal_size_limit", WAL_LIMIT_BYTES, |_| Ok(()))?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
     Ok(())
+}
+
+/// What SQLite would put into temporary files (a statement's own undo, a large sort) stays in memory: an empty image with a
+/// read-only root has no place for them.
+fn no_temporary_files(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "temp_store", "memory")
 }
 
 fn schema_version(conn: &Connection) -> rusqlite::Result<usize> {
@@ -231,5 +239,10 @@ mod tests {
         let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0)).expect("mode");
         let sync: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0)).expect("synchronous");
         assert_eq!((mode.as_str(), sync), ("wal", 2));
+        let reading = reader(&path, 1).expect("it is there");
+        for conn in [&conn, &reading] {
+            let temporary: i64 = conn.pragma_query_value(None, "temp_store", |row| row.get(0)).expect("temp_store");
+            assert_eq!(temporary, 2, "in an image without /tmp a temporary file is an I/O error");
+        }
     }
 }
