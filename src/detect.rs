@@ -4,9 +4,8 @@
 //! "resolved" is a hint and never more.
 //!
 //! Races it accepts: two deliveries at the same moment are ordered by the journal's single writer, so exactly one of
-//! them opens the record and the other folds. A delivery that adds nothing is answered from the committed state, as if it
-//! had come before the batch that is being written; what it touches is looked at after the answer is made, so that an
-//! episode which that batch ends is asked about once more.
+//! them opens the record and the other folds. Even a delivery that adds nothing goes through the writer: the batch
+//! that is being written may end its episode, and a journal that is gone must not be answered for from memory.
 
 pub mod caller;
 pub mod confirm;
@@ -75,18 +74,11 @@ pub async fn take_in(context: &Context, group: AlertGroup) -> Result<TakenIn, Un
     let others = alerts.into_iter().zip(&heard).filter(|(_, heard)| heard.is_none());
     let claims: Vec<Claim> = others.map(|(alert, _)| claim(&playbooks, alert)).collect();
     let origin = Origin { receiver, group_key, truncated, host: context.host.clone() };
-    let known = context.journal.read(|state| known(state, &claims, &origin, now));
     let clock = context.world.clock.clone();
-    let written = async {
-        if let Some(taken) = known {
-            return Ok((Vec::new(), Ok(taken)));
-        }
-        let body = move |state: &State| match intake(state, &claims, &origin, now, &|| clock.new_record()) {
-            Ok((drafts, taken)) => (drafts, Ok(taken)),
-            Err(full) => (Vec::new(), Err(full)),
-        };
-        context.journal.transact(body).await
-    };
+    let written = context.journal.transact(move |state| match intake(state, &claims, &origin, now, &|| clock.new_record()) {
+        Ok((drafts, taken)) => (drafts, Ok(taken)),
+        Err(full) => (Vec::new(), Err(full)),
+    });
     let TakenIn { receipts, touched } = match written.await {
         Ok((_, taken)) => taken?,
         Err(_) if off(Mutant::Acknowledgement) => TakenIn { receipts: vec![unwritten(context)], touched: Vec::new() },
@@ -191,18 +183,6 @@ fn named(alert: &Alert) -> LabelSet {
         labels.0.extend(alert.starts_at.map(|at| ("startsAt".to_owned(), at.to_string())));
     }
     labels
-}
-
-/// What is said to a delivery that adds nothing to this state; `None` when it may add something. A storm repeats itself, and
-/// its repetitions are not to wait for the disk.
-fn known(state: &State, claims: &[Claim], origin: &Origin, now: Timestamp) -> Option<TakenIn> {
-    let held = |claim: &Claim| state.under_way(&claim.key).is_some() || state.books.watches.contains_key(&claim.key);
-    if !claims.iter().all(|claim| claim.alert.status == AlertStatus::Resolved || held(claim)) {
-        return None;
-    }
-    // Nothing is opened for what is held, so that no id is asked for.
-    let (drafts, taken) = intake(state, claims, origin, now, &|| RecordId(Uuid::nil())).ok()?;
-    drafts.is_empty().then_some(taken)
 }
 
 /// What the delivery adds to the journal. Runs in the writer, so `state` is the newest there is.
