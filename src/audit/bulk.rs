@@ -29,7 +29,13 @@ impl Bulk {
     /// # Errors
     /// There is one, or SQLite cannot write.
     pub fn begin(dir: &Path) -> Result<Bulk, JournalError> {
-        let conn = sqlite::writer(&dir.join(DATABASE), MIGRATIONS)?;
+        let path = dir.join(DATABASE);
+        // Before anything is touched: what follows takes the indexes away.
+        if path.exists() {
+            let why = format!("{} is there already", path.display());
+            return Err(JournalError::Unwritable { kind: "journal", why });
+        }
+        let conn = sqlite::writer(&path, MIGRATIONS)?;
         conn.pragma_update_and_check(None, "journal_mode", "off", |_| Ok(()))?;
         conn.pragma_update(None, "synchronous", "off")?;
         let made = "SELECT sql, name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
