@@ -38,5 +38,5 @@ alerts=$(cat "$work"/production/*.yml | grep -c '^ *- alert:')
 expectations=$(cat "$work"/production/tests/*.yml | grep -c '^ *- eval_time:')
 [ "$alerts" -gt 0 ] && [ "$expectations" -gt 100 ] || { echo "only $alerts alerts and $expectations expectations: is a file empty?" >&2; exit 1; }
 [ "$failed" -eq 0 ] || exit 1
-"$promtool" --version 2>&1 | head -n 1
+"$promtool" --version 2>&1 | sed -n 1p
 echo "$alerts alerts, $expectations expectations in $(ls "$work"/production/tests | wc -l) files: all hold, at 15s and scaled by $factor to 2s"
