@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::alerts::{JOB, SERVICE, instance, labels};
+use crate::alerts::{JOB, instance, labels, service};
 use crate::wire::{answer, request};
 
 /// What the fakes say, and what they were asked to do.
@@ -19,6 +19,8 @@ use crate::wire::{answer, request};
 pub struct World {
     /// Replicas that exist: containers, servers, scrape targets.
     pub replicas: usize,
+    /// Over which they are spread.
+    pub services: usize,
     /// Whether Prometheus lists an alert for each of them.
     pub firing: bool,
     pub restarts: Mutex<Vec<(Instant, String)>>,
@@ -67,8 +69,15 @@ impl Outside {
     /// # Errors
     /// No port on loopback.
     pub async fn start(replicas: usize, firing: bool) -> std::io::Result<Outside> {
+        Outside::spread(replicas, 1, firing).await
+    }
+
+    /// # Errors
+    /// No port on loopback.
+    pub async fn spread(replicas: usize, services: usize, firing: bool) -> std::io::Result<Outside> {
         let world = Arc::new(World {
             replicas,
+            services,
             firing,
             restarts: Mutex::default(),
             pages: AtomicU64::new(0),
@@ -193,7 +202,7 @@ impl World {
     fn rules(&self) -> Value {
         let at = now();
         let active = at - SignedDuration::from_hours(1);
-        let alert = |number: usize| json!({ "labels": labels(number), "state": "firing", "activeAt": active });
+        let alert = |number: usize| json!({ "labels": labels(number, self.services), "state": "firing", "activeAt": active });
         let alerts: Vec<Value> = (0..self.replicas).filter(|number| self.fires(*number)).map(alert).collect();
         json!({ "groups": [{ "interval": 15, "rules": [{ "type": "alerting", "name": "FdLeakSustained", "query": "leaks > 0",
             "duration": 300, "labels": {}, "health": "ok", "lastEvaluation": at, "alerts": alerts }] }] })
@@ -212,13 +221,13 @@ impl World {
         let at = now().as_millisecond() as f64 / 1000.0;
         let series = (0..self.replicas)
             .filter(|number| self.fires(*number))
-            .map(|number| json!({ "metric": labels(number), "value": [at, "0.9"] }));
+            .map(|number| json!({ "metric": labels(number, self.services), "value": [at, "0.9"] }));
         json!({ "resultType": "vector", "result": series.collect::<Vec<_>>() })
     }
 
     fn containers(&self) -> Value {
         let container = |number: usize| {
-            json!({ "Id": id(number), "Names": [format!("/inv-{number}")], "Labels": own_labels(number),
+            json!({ "Id": id(number), "Names": [format!("/inv-{number}")], "Labels": own_labels(number, self.services),
                     "HostConfig": { "NetworkMode": "shop" } })
         };
         Value::from((0..self.replicas).map(container).collect::<Vec<_>>())
@@ -227,7 +236,7 @@ impl World {
     fn stat(&self, drained: Option<usize>) -> String {
         let row = |number: usize| {
             let status = if drained == Some(number) { "DRAIN" } else { "UP" };
-            format!("{SERVICE},inv-{number},0,0,{status},2\n")
+            format!("{},inv-{number},0,0,{status},2\n", service(number, self.services))
         };
         format!("# pxname,svname,qcur,scur,status,type\n{}\n", (0..self.replicas).map(row).collect::<String>())
     }
@@ -235,7 +244,7 @@ impl World {
     fn state(&self, drained: Option<usize>) -> String {
         let row = |number: usize| {
             let admin = if drained == Some(number) { 8 } else { 0 };
-            format!("3 {SERVICE} 1 inv-{number} {} 2 {admin} 6 8080\n", address(number))
+            format!("3 {} 1 inv-{number} {} 2 {admin} 6 8080\n", service(number, self.services), address(number))
         };
         let head = "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_check_state srv_port";
         format!("1\n{head}\n{}\n", (0..self.replicas).map(row).collect::<String>())
@@ -250,9 +259,10 @@ fn address(number: usize) -> String {
     format!("10.9.{}.{}", number / 250, number % 250 + 1)
 }
 
-fn own_labels(number: usize) -> Value {
-    json!({ "remediator.enable": "true", "remediator.service": SERVICE, "remediator.instance": instance(number),
-            "remediator.server": format!("{SERVICE}/inv-{number}") })
+fn own_labels(number: usize, services: usize) -> Value {
+    let service = service(number, services);
+    json!({ "remediator.enable": "true", "remediator.service": service, "remediator.instance": instance(number),
+            "remediator.server": format!("{service}/inv-{number}") })
 }
 
 fn success(data: &Value) -> Vec<u8> {
@@ -302,7 +312,7 @@ fn read_door(world: &World, asked: &str) -> Vec<u8> {
     let restarted = world.restarted.lock().unwrap_or_else(PoisonError::into_inner).get(&number).copied();
     let started = restarted.unwrap_or(world.began);
     let inspected = json!({
-        "Id": id(number), "Name": format!("/inv-{number}"), "Config": { "Image": "shop:1", "Labels": own_labels(number) },
+        "Id": id(number), "Name": format!("/inv-{number}"), "Config": { "Image": "shop:1", "Labels": own_labels(number, world.services) },
         "State": { "Status": "running", "Running": true, "StartedAt": started }, "HostConfig": { "NetworkMode": "shop" },
         "NetworkSettings": { "Networks": { "shop": { "IPAddress": address(number) } } },
     });

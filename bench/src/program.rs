@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
+use crate::alerts::service;
 use crate::outside::Outside;
 use crate::wire::{Asker, get};
 
@@ -32,9 +33,9 @@ pub const RAILS: &str = "guards:
   blast_radius: { min_healthy: 2, max_unhealthy: 30%, max_in_flight: 1 }
 ";
 
-const PLAYBOOK: &str = "playbook: inventory
-match: ['team=\"shop\"']
-target: { service: inventory }
+const PLAYBOOK: &str = "playbook: SERVICE
+match: ['service=\"SERVICE\"']
+target: { service: SERVICE }
 confirm: { inputs: [process_open_fds] }
 steps: [{ drain: { within: 60s } }, { restart: { grace: 1s } }, { healthy: { within: 60s } }, readmit]
 recovered: { query: 'process_open_fds{$target} / process_max_fds{$target}', below: 0.3, settle: 0s, looks: 1, within: 60s }
@@ -176,7 +177,9 @@ impl Remediator {
             outside.prometheus, outside.alertmanager, outside.read_door, outside.restart_door, outside.balancer,
         );
         std::fs::write(dir.join("remediator.yml"), settings)?;
-        std::fs::write(dir.join("playbook.yml"), format!("{PLAYBOOK}{rails}"))?;
+        let services = outside.world.services;
+        let playbook = |number: usize| format!("{PLAYBOOK}{rails}").replace("SERVICE", &service(number, services));
+        std::fs::write(dir.join("playbook.yml"), (0..services).map(playbook).collect::<Vec<_>>().join("---\n"))?;
         let log = std::fs::File::create(dir.join("log"))?;
         let mut command = Command::new(binary()?);
         command.args(["serve", "--config"]).arg(dir.join("remediator.yml")).env_remove("RUST_LOG").stderr(log);

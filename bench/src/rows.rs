@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::alerts::notification;
+use crate::alerts::{notification, notification_of};
 use crate::disk::fdatasync;
 use crate::load::median;
 use crate::table::{Row, Table};
@@ -26,7 +26,12 @@ pub struct Effort {
 
 /// One request per `per` alerts, each alert of a replica of its own.
 pub fn requests(path: &str, alerts: usize, per: usize) -> Arc<Vec<Vec<u8>>> {
-    let one = |first: usize| post(path, &notification(first..(first + per).min(alerts)));
+    requests_of(path, alerts, per, 1)
+}
+
+/// As [`requests`], of replicas that are spread over so many services.
+pub fn requests_of(path: &str, alerts: usize, per: usize, services: usize) -> Arc<Vec<Vec<u8>>> {
+    let one = |first: usize| post(path, &notification_of(first..(first + per).min(alerts), services));
     Arc::new((0..alerts).step_by(per).map(one).collect())
 }
 

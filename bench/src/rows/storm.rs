@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Effort, requests, row};
+use super::{Effort, requests_of, row};
 use crate::load::{Run, closed, median};
 use crate::outside::Outside;
 use crate::program::{RAILS, Remediator};
 use crate::table::Table;
 
 const STORM: usize = 5_000;
+/// Fifty replicas each.
+const SERVICES: usize = 100;
 /// How long to wait until every record has an outcome.
 const SETTLES: Duration = Duration::from_secs(600);
 
@@ -25,10 +27,10 @@ struct Storm {
 }
 
 async fn storm(per: usize) -> Result<Storm> {
-    let outside = Outside::start(STORM, true).await?;
+    let outside = Outside::spread(STORM, SERVICES, true).await?;
     let it = Remediator::start(&outside, RAILS).await?;
     let begun = Instant::now();
-    let run = closed(it.addr(), 64, requests("/remediate", STORM, per)).await?;
+    let run = closed(it.addr(), 64, requests_of("/remediate", STORM, per, SERVICES)).await?;
     let acknowledging = it.process.memory().1;
     let conn = Connection::open_with_flags(it.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let count = |sql: &str| conn.query_row(sql, (), |row| row.get::<_, usize>(0));
