@@ -35,6 +35,7 @@ use crate::config::{Config, Settings};
 use crate::detect::caller::Gate;
 use crate::detect::look::Looks;
 use crate::detect::poll;
+use crate::detect::rush::Rush;
 use crate::detect::watchdog::Watchdog;
 use crate::edge::alertmanager::Alertmanager;
 use crate::edge::clock::SystemClock;
@@ -115,6 +116,7 @@ impl App {
         let context = Context {
             world,
             looks: Looks::default(),
+            rush: Rush::default(),
             journal,
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             limits: Limits { fleet: settings.limits.fleet, group: settings.limits.group },
@@ -203,7 +205,7 @@ impl App {
         let playbooks = self.context.playbooks();
         let written = playbooks.iter().map(|playbook| playbook.restart_grace_seconds);
         let begun = self.context.journal.read(|state| {
-            let intents = state.open.values().filter_map(|record| record.intent.as_ref());
+            let intents = state.records().filter_map(|record| record.intent.as_ref());
             intents.map(|intent| intent.plan.grace_seconds).max()
         });
         let (engine, balancer) = self.asked;
@@ -322,22 +324,29 @@ async fn keep_reconciling(context: Context, episodes: Episodes, doors: Arc<watch
 
 /// Counts what the journal says was closed, so that a metric and the audit cannot disagree.
 async fn count_closed(context: Context, telemetry: Arc<Telemetry>) {
-    let mut journal = context.journal.watch();
+    let mut journal = context.journal.watch_closed();
     let mut seen = *journal.borrow_and_update();
     loop {
         tokio::select! {
             changed = journal.changed() => if changed.is_err() { return },
             () = context.shutdown.cancelled() => return,
         }
-        // Bounded pages; what is left is taken at the next change.
-        match context.journal.closed_after(seen, 500).await {
-            Ok(closed) => {
-                for found in &closed {
-                    telemetry.record_closed(&found.record);
-                    seen = seen.max(found.record.seq);
+        // In bounded pages.
+        loop {
+            match context.journal.closed_after(seen, 500).await {
+                Ok(closed) if closed.is_empty() => break,
+                Ok(closed) => {
+                    for found in &closed {
+                        telemetry.record_closed(&found.record);
+                        seen = seen.max(found.record.seq);
+                    }
+                }
+                // At the next change.
+                Err(error) => {
+                    tracing::warn!(%error, "closed records could not be counted");
+                    break;
                 }
             }
-            Err(error) => tracing::warn!(%error, "closed records could not be counted"),
         }
     }
 }

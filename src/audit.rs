@@ -11,6 +11,7 @@
 pub mod anchor;
 #[doc(hidden)]
 pub mod bulk;
+pub mod canonical;
 pub mod chain;
 mod commit;
 pub mod export;

@@ -13,6 +13,7 @@ mod lags;
 pub mod look;
 pub mod payload;
 pub mod poll;
+pub mod rush;
 mod siblings;
 pub mod watchdog;
 
@@ -66,6 +67,7 @@ pub async fn take_in(context: &Context, group: AlertGroup) -> Result<TakenIn, Un
     let now = context.world.clock.now();
     let playbooks = context.playbooks();
     let AlertGroup { receiver, group_key, truncated, alerts } = group;
+    context.rush.delivered(alerts.len());
     // The dead-man's switch is heard before any playbook is asked, and goes no further.
     let heard: Vec<Option<Receipt>> = alerts.iter().map(|alert| context.watchdog.hear(alert, now)).collect();
     if heard.iter().all(Option::is_some) {

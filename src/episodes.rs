@@ -4,9 +4,11 @@
 //! All of its state is the journal's: a new process starts the same tasks from what it finds there.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::task::TaskTracker;
@@ -38,10 +40,11 @@ struct Task {
     next: Mutex<Option<Timestamp>>,
 }
 
-/// What there is to do for a key.
+/// What there is to do for a key. Only that: thousands may wait for their turn, and each would keep a copy.
 enum Work {
-    Walk(Box<Record>),
-    Watch(Box<Watch>),
+    Walk,
+    /// Ask again, at the latest after this long.
+    Watch(Duration),
     Nothing,
 }
 
@@ -67,7 +70,7 @@ impl Episodes {
 
     fn keys(&self) -> Vec<EpisodeKey> {
         self.context.journal.read(|state| {
-            let open = state.open.values().map(|record| record.accepted.key.clone());
+            let open = state.records().map(|record| record.accepted.key.clone());
             open.chain(state.books.watches.keys().cloned()).collect()
         })
     }
@@ -80,7 +83,7 @@ impl Episodes {
     /// A rail may have freed: look at every watched episode of the service, or of all services.
     pub fn look_at(&self, service: Option<&ServiceName>, but: Option<&EpisodeKey>) {
         let keys: Vec<EpisodeKey> = self.context.journal.read(|state| {
-            let of_service = |watch: &&Watch| {
+            let of_service = |watch: &&Arc<Watch>| {
                 let target = watch.accepted.target.as_ref();
                 !watch.outcome.is_settled()
                     && but != Some(&watch.key)
@@ -152,23 +155,30 @@ impl Episodes {
 
     /// A panic costs this key its task and nothing else; `adopt` starts another one.
     async fn keep_attending(self, key: EpisodeKey, task: Arc<Task>) {
-        let attending = tokio::spawn(self.clone().attend(key.clone(), Arc::clone(&task)));
-        if let Err(error) = attending.await {
-            tracing::error!(%key, %error, "an episode's task ended badly; it is taken up again");
+        let attending = self.attend(&key, &task);
+        if let Err(panic) = AssertUnwindSafe(attending).catch_unwind().await {
+            let error = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            tracing::error!(%key, error, "an episode's task ended badly; it is taken up again");
         }
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| !Arc::ptr_eq(known, &task));
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if tasks.get(&key).is_some_and(|known| Arc::ptr_eq(known, &task)) {
+            tasks.remove(&key);
+        }
     }
 
-    async fn attend(self, key: EpisodeKey, task: Arc<Task>) {
+    async fn attend(&self, key: &EpisodeKey, task: &Task) {
         let mut blind = None;
         while !self.context.shutdown.is_cancelled() {
-            match self.work(&key) {
-                Work::Walk(record) => {
-                    self.walk(*record).await;
+            match self.work(key) {
+                Work::Walk => {
+                    let _turn = self.turns.acquire().await;
+                    if let Some(record) = self.context.journal.read(|state| state.under_way(key).cloned()) {
+                        // In a box: whoever waits for a turn needs no room for a walk.
+                        Box::pin(self.walk(record)).await;
+                    }
                     blind = None;
                 }
-                Work::Watch(watch) => {
-                    let wait = self.patience(&watch);
+                Work::Watch(wait) => {
                     task.looks_at(self.context.world.clock.now().checked_add(wait).ok());
                     tokio::select! {
                         biased;
@@ -179,16 +189,16 @@ impl Episodes {
                     task.looks_at(None);
                     let _turn = self.turns.acquire().await;
                     // What it is about may have changed while we waited.
-                    if let Work::Watch(watch) = self.work(&key) {
+                    if let Some(watch) = self.watched(key) {
                         // Asking changes nothing outside; what it has queued for the journal is written all the same.
                         tokio::select! {
                             biased;
-                            _ = ask_again(&self.context, &watch, &mut blind) => {}
+                            _ = Box::pin(ask_again(&self.context, &watch, &mut blind)) => {}
                             () = self.context.shutdown.cancelled() => break,
                         }
                     }
                 }
-                Work::Nothing if self.leave(&key) => break,
+                Work::Nothing if self.leave(key) => break,
                 Work::Nothing => {}
             }
             task.rounds.send_modify(|rounds| *rounds += 1);
@@ -196,10 +206,9 @@ impl Episodes {
     }
 
     async fn walk(&self, record: Record) {
-        let _turn = self.turns.acquire().await;
         let service = record.accepted.target.as_ref().map(|target| target.service.clone());
         let (id, key) = (record.id, record.accepted.key.clone());
-        walk(&self.context, record).await;
+        let held = walk(&self.context, record).await;
         if self.context.journal.read(|state| state.open.contains_key(&id)) {
             // Left for the next process, or the journal refuses its end. Never walk it again at once.
             tokio::select! {
@@ -209,18 +218,24 @@ impl Episodes {
             }
         }
         // Whatever this run held is free now. One that held nothing frees nothing.
-        let held = self.context.journal.record(id).await.ok().flatten().is_some_and(|record| record.intent.is_some());
         if let Some(service) = service.filter(|_| held) {
             self.look_at(Some(&service), Some(&key));
         }
     }
 
     fn work(&self, key: &EpisodeKey) -> Work {
-        self.context.journal.read(|state| {
-            if let Some(record) = state.under_way(key) {
-                return Work::Walk(Box::new(record.clone()));
-            }
-            state.books.watches.get(key).map_or(Work::Nothing, |watch| Work::Watch(Box::new(watch.clone())))
+        self.context.journal.read(|state| match state.books.watches.get(key) {
+            _ if state.under_way(key).is_some() => Work::Walk,
+            Some(watch) => Work::Watch(self.patience(watch)),
+            None => Work::Nothing,
+        })
+    }
+
+    /// The watch, unless there is a record to be walked first.
+    fn watched(&self, key: &EpisodeKey) -> Option<Arc<Watch>> {
+        self.context.journal.read(|state| match state.under_way(key) {
+            Some(_) => None,
+            None => state.books.watches.get(key).cloned(),
         })
     }
 

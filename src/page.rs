@@ -1,9 +1,12 @@
 //! Act or page, never silently: what is left unsettled is an alert at Alertmanager, so that the team's own routes,
 //! silences and pagers apply.
 //!
-//! The pages are a view of the books' watches: one per episode, with the outcome and reason of its newest record. They
-//! are sent at once when they change, and again every `page_every`, because an alert without news ends by itself, by
-//! Alertmanager's clock. A page whose watch is gone is ended. Nothing blocks a page: not a pause, not the journal.
+//! The pages are a view of the books' watches: one per episode, with the outcome and reason of its newest record. What is
+//! new is sent at once, and what ended; all that stand are sent again every `page_every`, because an alert without news ends
+//! by itself, by Alertmanager's clock. Nothing blocks a page: not a pause, not the journal.
+//!
+//! A page is made once, when its record becomes the newest of its episode: thousands may stand, and reading each record and
+//! its history again at each change of the journal would cost the square of a storm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::LabelSet;
 use crate::audit::query::Filter;
 use crate::edge::redact::plain_line;
-use crate::event::Record;
+use crate::event::{Record, RecordId};
 use crate::guard::ledger::Watch;
 use crate::metrics::Telemetry;
 use crate::mutant::{Mutant, off};
 use crate::pipeline::Context;
-use crate::reason::Reason;
+use crate::reason::{Outcome, Reason};
+use crate::target::EpisodeKey;
 use crate::words;
 use crate::world::PageAlert;
 
@@ -39,32 +43,66 @@ const GATHER: Duration = Duration::from_millis(200);
 /// How soon a page that no Alertmanager took is sent again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Pages that are up, by their labels.
-type Up = BTreeMap<LabelSet, PageAlert>;
+/// Most alerts in one request: one page is a few kilobytes, and thousands may stand.
+const TOGETHER: usize = 500;
+
+/// What Alertmanager should know, and what of it is still to be told.
+#[derive(Default)]
+struct Pages {
+    /// For each episode, what its page is about and what it is known by.
+    about: BTreeMap<EpisodeKey, (About, LabelSet)>,
+    /// All that stand, by their labels.
+    up: BTreeMap<LabelSet, PageAlert>,
+    /// New, or over, since anybody was told.
+    news: BTreeMap<LabelSet, PageAlert>,
+}
+
+/// A page says the same as long as this is the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct About {
+    record: RecordId,
+    since: Timestamp,
+    outcome: Outcome,
+    reason: Reason,
+}
 
 /// Keeps Alertmanager's picture of what is unsettled the same as the journal's, until `end` and one last time then.
 pub async fn keep_paging(context: Context, external_url: String, telemetry: Arc<Telemetry>, end: CancellationToken) {
+    let (clock, every) = (context.world.clock.clone(), context.timing.page_every.get());
     let mut journal = context.journal.watch();
-    let mut up = Up::new();
+    let mut pages = Pages::default();
+    let mut renewal = clock.sleep(every);
+    let mut renew = true;
     loop {
-        let taken = send(&context, &external_url, &mut up).await;
-        if !up.is_empty() {
+        let sent = send(&context, &external_url, &mut pages, renew).await;
+        if let Some(taken) = sent {
             telemetry.page(taken);
         }
-        let wait = if taken { context.timing.page_every.get() } else { RETRY.min(context.timing.page_every.get()) };
+        let taken = sent.unwrap_or(true);
+        if renew {
+            renewal = clock.sleep(every);
+        }
+        renew = renew && !taken;
+        let wait = async {
+            match taken {
+                true => renewal.as_mut().await,
+                false => clock.sleep(RETRY.min(every)).await,
+            }
+        };
         // In this order, so that the same run is the same twice.
         tokio::select! {
             biased;
-            () = context.world.clock.sleep(wait) => {}
+            () = wait => renew = renew || taken,
             changed = journal.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                context.world.clock.sleep(GATHER).await;
+                clock.sleep(GATHER).await;
+                context.rush.passed().await;
             }
             () = end.cancelled() => {
                 // What the stop broke off is news.
-                send(&context, &external_url, &mut up).await;
+                send(&context, &external_url, &mut pages, true).await;
                 return;
             }
         }
@@ -73,57 +111,92 @@ pub async fn keep_paging(context: Context, external_url: String, telemetry: Arc<
 
 /// One round, for a process that cannot start.
 pub async fn send_once(context: &Context, external_url: &str) {
-    send(context, external_url, &mut Up::new()).await;
+    send(context, external_url, &mut Pages::default(), true).await;
 }
 
-/// Sends every page that is up and ends those that no longer are. False when no Alertmanager took them.
-async fn send(context: &Context, external_url: &str, up: &mut Up) -> bool {
+/// Sends what is new and what is over; with `renew` all that stand as well. None: there was nothing to say. False: no
+/// Alertmanager took it, and it is still to be told.
+async fn send(context: &Context, external_url: &str, pages: &mut Pages, renew: bool) -> Option<bool> {
     if off(Mutant::Pages) {
-        return true;
+        return None;
     }
     let now = context.world.clock.now();
-    let mut wanted = Up::new();
-    let (watches, head) = context.journal.read(|state| {
-        let unsettled = state.books.watches.values().filter(|watch| !watch.outcome.is_settled());
-        (unsettled.cloned().collect::<Vec<_>>(), state.head.hash.clone())
-    });
-    for watch in watches {
-        let page = match still(up, external_url, &watch) {
-            Some(page) => renewed(page, &head),
-            None => page(context, external_url, &watch, &head).await,
-        };
-        wanted.insert(page.labels.clone(), page);
+    let head = pages.look(context, external_url, now).await;
+    let mut alerts = pages.news.clone();
+    if renew {
+        let standing = pages.up.iter().filter(|(labels, _)| !pages.news.contains_key(*labels));
+        alerts.extend(standing.map(|(labels, page)| (labels.clone(), renewed(page, &head))));
     }
-    if let Some(why) = context.journal.trouble().filter(|_| !off(Mutant::StorePage)) {
-        let page = store_trouble(&context.host, &why, now);
-        wanted.insert(page.labels.clone(), page);
-    }
-    let over = up.iter().filter(|(labels, _)| !wanted.contains_key(*labels));
-    let over = over.map(|(_, page)| PageAlert { ends_at: Some(now), ..page.clone() });
-    let alerts: Vec<PageAlert> = wanted.values().cloned().chain(over).collect();
+    let alerts: Vec<PageAlert> = alerts.into_values().collect();
     if alerts.is_empty() {
-        return true;
+        return None;
     }
-    match context.world.pager.raise(&alerts).await {
-        Ok(()) => {
-            *up = wanted;
-            true
-        }
-        Err(why) => {
+    for some in alerts.chunks(TOGETHER) {
+        if let Err(why) = context.world.pager.raise(some).await {
             tracing::error!(pages = alerts.len(), error = %why, "no Alertmanager took the pages; they are sent again");
-            // What was up and is not wanted any more still has to be ended once somebody answers.
-            up.extend(wanted);
-            false
+            return Some(false);
+        }
+    }
+    pages.news.clear();
+    Some(true)
+}
+
+impl Pages {
+    /// Holds what stands against the books, and answers with the journal's head.
+    async fn look(&mut self, context: &Context, external_url: &str, now: Timestamp) -> String {
+        let about = &self.about;
+        let (changed, over, head) = context.journal.read(|state| {
+            let unsettled = |watch: &&Arc<Watch>| !watch.outcome.is_settled();
+            let told = |watch: &Watch| about.get(&watch.key).is_some_and(|(told, _)| *told == About::of(watch));
+            let watches = &state.books.watches;
+            let changed: Vec<Arc<Watch>> = watches.values().filter(unsettled).filter(|watch| !told(watch)).cloned().collect();
+            let stands = |key: &EpisodeKey| watches.get(key).as_ref().is_some_and(unsettled);
+            let over: Vec<EpisodeKey> = about.keys().filter(|key| !stands(key)).cloned().collect();
+            (changed, over, state.head.hash.clone())
+        });
+        for key in over {
+            if let Some((_, labels)) = self.about.remove(&key) {
+                self.end(&labels, now);
+            }
+        }
+        for watch in changed {
+            let page = page(context, external_url, &watch, &head).await;
+            match self.about.insert(watch.key.clone(), (About::of(&watch), page.labels.clone())) {
+                Some((_, labels)) if labels != page.labels => self.end(&labels, now),
+                _ => {}
+            }
+            self.raise(page);
+        }
+        let troubled = context.journal.trouble().filter(|_| !off(Mutant::StorePage));
+        let page = store_trouble(&context.host, troubled.as_deref().unwrap_or_default(), now);
+        match (troubled, self.up.get(&page.labels)) {
+            (Some(_), None) => self.raise(page),
+            (Some(_), Some(up)) if up.annotations != page.annotations => {
+                let starts_at = up.starts_at;
+                self.raise(PageAlert { starts_at, ..page });
+            }
+            (None, Some(_)) => self.end(&page.labels, now),
+            _ => {}
+        }
+        head
+    }
+
+    fn raise(&mut self, page: PageAlert) {
+        self.news.insert(page.labels.clone(), page.clone());
+        self.up.insert(page.labels.clone(), page);
+    }
+
+    fn end(&mut self, labels: &LabelSet, now: Timestamp) {
+        if let Some(page) = self.up.remove(labels) {
+            self.news.insert(labels.clone(), PageAlert { ends_at: Some(now), ..page });
         }
     }
 }
 
-/// The page that is up for this very record. Reading the record and its history again would cost the same for each page
-/// at each change of the journal, and say the same.
-fn still<'a>(up: &'a Up, external_url: &str, watch: &Watch) -> Option<&'a PageAlert> {
-    let page = up.get(&labels(watch))?;
-    let same = page.annotations.get("record") == Some(link(external_url, watch).as_str()) && page.starts_at == watch.since;
-    same.then_some(page)
+impl About {
+    fn of(watch: &Watch) -> About {
+        About { record: watch.record, since: watch.since, outcome: watch.outcome, reason: watch.reason }
+    }
 }
 
 fn renewed(page: &PageAlert, head: &str) -> PageAlert {
@@ -137,10 +210,13 @@ fn link(external_url: &str, watch: &Watch) -> String {
 }
 
 async fn page(context: &Context, external_url: &str, watch: &Watch, head: &str) -> PageAlert {
-    let record = context.journal.record(watch.record).await.ok().flatten();
     let filter = Filter { key: Some(watch.key.clone()), ..Filter::default() };
     let history = context.journal.query(filter, None, HISTORY).await.map(|page| page.items).unwrap_or_default();
     let history: Vec<Record> = history.into_iter().map(|found| found.record).collect();
+    let record = match history.iter().find(|record| record.id == watch.record) {
+        Some(record) => Some(record.clone()),
+        None => context.journal.record(watch.record).await.ok().flatten(),
+    };
     PageAlert {
         labels: labels(watch),
         annotations: annotations(external_url, watch, record.as_ref(), &history, head),

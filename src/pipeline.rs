@@ -16,6 +16,7 @@ use crate::decide::evidence::{Evidence, Reading};
 use crate::decide::playbook::Playbook;
 use crate::detect::confirm::{Question, confirm};
 use crate::detect::look::Looks;
+use crate::detect::rush::Rush;
 use crate::detect::target_of;
 use crate::detect::watchdog::Watchdog;
 use crate::event::{Accepted, Draft, Event, Phase, Record, Step};
@@ -39,6 +40,8 @@ pub struct Context {
     pub world: World,
     /// Of that world, shared by all walks.
     pub looks: Looks,
+    /// Deliveries come first.
+    pub rush: Rush,
     pub journal: Journal,
     pub playbooks: Arc<RwLock<Arc<Vec<Playbook>>>>,
     pub limits: Limits,
@@ -70,17 +73,19 @@ pub struct Ending {
     pub detail: String,
 }
 
-/// Walks one record from where it stands to its end. Never fails; what goes wrong is how it ends.
-pub async fn walk(context: &Context, record: Record) {
+/// Walks one record from where it stands to its end. Never fails; what goes wrong is how it ends. True when it was admitted,
+/// and so held what others may have waited for.
+pub async fn walk(context: &Context, record: Record) -> bool {
     let mut scribe = Scribe::new(context.journal.clone(), record.id);
     let ending = road(context, &mut scribe, &record).await.unwrap_or_else(|ending| ending);
-    if left_for_the_next(&ending, &scribe) {
-        return scribe.settle(&*context.world.clock, &context.shutdown).await;
+    let held = context.journal.read(|state| state.open.get(&record.id).is_some_and(|record| record.intent.is_some()));
+    if !left_for_the_next(&ending, &scribe) {
+        let Ending { outcome, reason, detail } = ending;
+        tracing::info!(record = %record.id, %outcome, %reason, detail, "closed");
+        scribe.note(context.world.clock.now(), Event::Closed { outcome, reason, detail }).await;
     }
-    let Ending { outcome, reason, detail } = ending;
-    tracing::info!(record = %record.id, %outcome, %reason, detail, "closed");
-    scribe.note(context.world.clock.now(), Event::Closed { outcome, reason, detail }).await;
     scribe.settle(&*context.world.clock, &context.shutdown).await;
+    held
 }
 
 /// Asked to stop before anything was consumed, or while verifying: the record stays open, and the next process goes on
@@ -157,10 +162,14 @@ async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<
     };
     let siblings = context.playbooks();
     let question = Question { accepted: &record.accepted, target, playbook, siblings: siblings.as_slice() };
+    let asking = async {
+        context.rush.passed().await;
+        confirm(&context.world, &context.looks, question).await
+    };
     // Nothing is changed by asking, so that a Prometheus that takes its time does not hold up the stop.
     tokio::select! {
         biased;
-        evidence = confirm(&context.world, &context.looks, question) => Ok(evidence),
+        evidence = asking => Ok(evidence),
         () = context.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "stopped while confirming")),
     }
 }

@@ -44,6 +44,7 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut Option<Time
     if off(Mutant::AskAgain) {
         return true;
     }
+    context.rush.passed().await;
     let now = context.world.clock.now();
     let (asked, about) = ask(context, watch, blind, now).await;
     let draft = match asked {
@@ -68,7 +69,7 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut Option<Time
     // A delivery may have come in while we asked; then what it says is asked about first.
     let written = context.journal.transact(move |state| {
         let taken = state.under_way(&seen.key).is_some();
-        let unchanged = state.books.watches.get(&seen.key) == Some(&seen);
+        let unchanged = state.books.watches.get(&seen.key).is_some_and(|watch| **watch == seen);
         (if taken || !unchanged { Vec::new() } else { vec![draft] }, ())
     });
     match written.await {

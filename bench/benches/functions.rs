@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use remediator::audit::chain::canonical;
+use remediator::audit::canonical::canonical;
 use remediator::audit::state::State;
 use remediator::decide::decision::{Decision, decide};
 use remediator::detect::payload;

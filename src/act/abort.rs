@@ -63,7 +63,7 @@ pub fn ending(journal: &Journal, id: RecordId) -> Option<Ending> {
 
 /// Waits until somebody orders it. Never ends otherwise.
 pub async fn ordered(journal: &Journal, id: RecordId) -> Ending {
-    let mut moved = journal.watch();
+    let mut moved = journal.watch_aborts();
     loop {
         // Asked to be woken before looking: what is committed in between wakes us again.
         moved.borrow_and_update();

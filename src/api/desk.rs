@@ -190,7 +190,7 @@ pub trait Desk: Send + Sync {
     /// Records that closed after entry `seq`, oldest first, at most `limit`.
     async fn closed_after(&self, seq: u64, limit: u32) -> Result<Vec<ClosedLine>, Unavailable>;
 
-    /// The sequence number of the newest committed entry, now and whenever it moves.
+    /// The number of the newest committed entry that closed a record, as it changes; at first of the newest entry.
     fn follow(&self) -> watch::Receiver<u64>;
 
     async fn pause(&self, order: PauseOrder) -> Result<Pause, DeskError>;

@@ -35,7 +35,7 @@ pub fn board(context: &Context, episodes: &Episodes) -> Board {
             remediations_allowed: allowed.min(fleet.floor() as u64),
             pauses: books.pauses.iter().filter(|pause| pause.until.is_none_or(|until| now < until)).cloned().collect(),
             playbooks,
-            open: state.open.values().map(open).collect(),
+            open: state.records().map(open).collect(),
             in_flight: books.live.held.values().map(held).collect(),
             drained: drained(state),
             watches: books.watches.values().map(|watch| watched(watch, next.get(&watch.key).copied())).collect(),

@@ -183,7 +183,7 @@ impl Desk for FrontDesk {
     }
 
     fn follow(&self) -> watch::Receiver<u64> {
-        self.context.journal.watch()
+        self.context.journal.watch_closed()
     }
 
     async fn pause(&self, order: PauseOrder) -> Result<Pause, DeskError> {
@@ -299,7 +299,7 @@ impl Desk for FrontDesk {
             watches: state.books.watches.len() as u64,
             open_records: state.open.len() as u64,
             store_writable: self.context.journal.trouble().is_none(),
-            overdue_seconds: overdue(state.open.values(), now).as_secs_f64(),
+            overdue_seconds: overdue(state.records(), now).as_secs_f64(),
             watchdog: self.context.watchdog.heard(),
             watchdog_within_seconds: self.context.watchdog.within().as_secs_f64(),
             last_decision: state.books.last_decision,

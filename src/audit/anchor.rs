@@ -9,13 +9,15 @@
 //! and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::audit::JournalError;
-use crate::audit::chain::{self, Broken, Head, canonical};
+use crate::audit::canonical::canonical;
+use crate::audit::chain::{self, Broken, Head};
 use crate::audit::state::State;
 use crate::edge::sqlite::{count, integer};
 use crate::event::{Entry, Event, Record, RecordId};
@@ -94,11 +96,12 @@ impl Anchor {
     /// The state cannot be written as JSON, or an open record has no first entry.
     pub(super) fn of(state: &State, opened: &BTreeMap<RecordId, u64>, kept: Vec<Kept>) -> Result<Anchor, JournalError> {
         let unwritable = |why: String| JournalError::Unwritable { kind: "anchor", why };
-        let carried = |(id, record): (&RecordId, &Record)| {
+        let carried = |record: &Record| {
+            let id = &record.id;
             let opened_seq = *opened.get(id).ok_or_else(|| unwritable(format!("record {id} was never opened")))?;
             Ok(Carried { opened_seq, record: record.clone() })
         };
-        let open = state.open.iter().map(carried).collect::<Result<_, JournalError>>()?;
+        let open = state.records().map(carried).collect::<Result<_, JournalError>>()?;
         let folded = Folded { books: state.books.clone(), open, kept };
         let text = canonical(&folded).map_err(|error| unwritable(error.to_string()))?;
         Ok(Anchor { head: state.head.clone(), text })
@@ -133,7 +136,7 @@ impl Anchor {
     /// The text cannot be read.
     pub(super) fn state(&self) -> Result<State, Broken> {
         let Folded { books, open, .. } = self.folded()?;
-        let open = open.into_iter().map(|carried| (carried.record.id, carried.record)).collect();
+        let open = open.into_iter().map(|carried| (carried.record.id, Arc::new(carried.record))).collect();
         Ok(State::of(books, open, self.head.clone()))
     }
 

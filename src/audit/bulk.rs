@@ -87,7 +87,7 @@ impl Bulk {
     /// SQLite cannot write.
     pub fn finish(mut self) -> Result<Head, JournalError> {
         let opened = &self.opened;
-        let records = self.state.open.iter().map(|(id, record)| (*id, (opened.get(id).copied(), record))).collect();
+        let records = self.state.records().map(|record| (record.id, (opened.get(&record.id).copied(), record))).collect();
         let watches = self.state.books.watches.keys().cloned().collect();
         let state = &self.state;
         let changes = Changes { links: &[], entries: &[], records: &records, state, books_changed: true, watches: &watches };

@@ -37,6 +37,11 @@ const MAX_BODY: usize = 8 << 20;
 pub(super) struct Published {
     pub state: RwLock<State>,
     pub seq: watch::Sender<u64>,
+    /// The number of the newest entry that closed a record since the start; before the first, of the newest at all. Whoever
+    /// follows records is not woken by everything else.
+    pub closed: watch::Sender<u64>,
+    /// As `closed`, for orders to abort: every run that may still be broken off waits for one.
+    pub aborted: watch::Sender<u64>,
     /// Commits since the start.
     pub commits: AtomicU64,
     /// Why the last commit failed; none once one succeeds.
@@ -123,10 +128,12 @@ where
 
 impl Published {
     pub fn new(state: State) -> Arc<Published> {
-        let (seq, _) = watch::channel(state.head.seq);
+        let [seq, closed, aborted] = [state.head.seq; 3].map(watch::Sender::new);
         Arc::new(Published {
             state: RwLock::new(state),
             seq,
+            closed,
+            aborted,
             commits: AtomicU64::new(0),
             trouble: RwLock::default(),
             full: AtomicBool::new(false),
@@ -290,7 +297,7 @@ impl Core {
         let working = &self.working;
         let records = ids
             .filter_map(|id| {
-                let record = staged.closed.get(&id).or_else(|| working.open.get(&id))?;
+                let record = staged.closed.get(&id).or_else(|| working.open.get(&id).map(|record| &**record))?;
                 Some((id, (staged.opened.get(&id).copied(), record)))
             })
             .collect();
@@ -322,6 +329,13 @@ impl Core {
         self.published.commits.fetch_add(1, Ordering::Relaxed);
         self.published.troubled(None);
         self.published.seq.send_replace(self.working.head.seq);
+        let newest = |kind: fn(&Event) -> bool| staged.entries.iter().rev().find(|entry| kind(&entry.event));
+        if let Some(entry) = newest(|event| matches!(event, Event::Closed { .. })) {
+            self.published.closed.send_replace(entry.seq);
+        }
+        if let Some(entry) = newest(|event| matches!(event, Event::AbortOrdered { .. })) {
+            self.published.aborted.send_replace(entry.seq);
+        }
     }
 }
 

@@ -174,6 +174,16 @@ impl Journal {
         self.inner.published.seq.subscribe()
     }
 
+    /// As [`Journal::watch`], of entries that close a record, and only of those that come from now on.
+    pub fn watch_closed(&self) -> watch::Receiver<u64> {
+        self.inner.published.closed.subscribe()
+    }
+
+    /// As [`Journal::watch_closed`], of orders to abort.
+    pub fn watch_aborts(&self) -> watch::Receiver<u64> {
+        self.inner.published.aborted.subscribe()
+    }
+
     /// Commits since the start; several transactions share one.
     pub fn commits(&self) -> u64 {
         self.inner.published.commits.load(Ordering::Relaxed)

@@ -8,6 +8,7 @@
 //! back, and a question about a time has to find its place in that order without reading its way there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::JournalError;
 use crate::audit::anchor::Anchor;
-use crate::audit::chain::{self, Head, Link, canonical};
+use crate::audit::canonical::canonical;
+use crate::audit::chain::{self, Head, Link};
 use crate::audit::state::State;
 use crate::edge::sqlite::{count, integer};
 use crate::event::{Entry, Event, Record, RecordId};
@@ -135,7 +137,7 @@ pub(super) fn save(transaction: &Transaction<'_>, changes: &Changes<'_>) -> Resu
         save_record(transaction, *opened_seq, record)?;
     }
     for key in changes.watches {
-        save_watch(transaction, key, changes.state.books.watches.get(key))?;
+        save_watch(transaction, key, changes.state.books.watches.get(key).map(|watch| &**watch))?;
     }
     for entry in changes.entries {
         save_joined(transaction, entry)?;
@@ -258,13 +260,13 @@ fn stored(conn: &Connection, head: Head) -> rusqlite::Result<Option<State>> {
     let mut statement = conn.prepare("SELECT body FROM watches")?;
     for body in statement.query_map((), |row| row.get::<_, String>(0))? {
         let Ok(watch) = serde_json::from_str::<Watch>(&body?) else { return Ok(None) };
-        books.watches.insert(watch.key.clone(), watch);
+        books.watches.insert(watch.key.clone(), Arc::new(watch));
     }
     let mut open = BTreeMap::new();
     let mut statement = conn.prepare("SELECT body FROM records WHERE closed_at IS NULL")?;
     for body in statement.query_map((), |row| row.get::<_, String>(0))? {
         let Ok(record) = serde_json::from_str::<Record>(&body?) else { return Ok(None) };
-        open.insert(record.id, record);
+        open.insert(record.id, Arc::new(record));
     }
     Ok(Some(State::of(books, open, head)))
 }
@@ -312,7 +314,7 @@ pub(super) fn rebuild(transaction: &Transaction<'_>) -> Result<State, JournalErr
     if let Some(error) = failed {
         return Err(error);
     }
-    let records = state.open.iter().map(|(id, record)| (*id, (opened.get(id).copied(), record))).collect();
+    let records = state.records().map(|record| (record.id, (opened.get(&record.id).copied(), record))).collect();
     let watches = state.books.watches.keys().cloned().collect();
     let (links, entries) = (&[][..], &[][..]);
     save(transaction, &Changes { links, entries, records: &records, state: &state, books_changed: true, watches: &watches })?;

@@ -1,6 +1,7 @@
 //! What the journal knows, in memory: the fold of all its entries, without the records that are closed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::audit::chain::Head;
 use crate::event::{Entry, Event, IllegalTransition, Record, RecordId};
@@ -11,24 +12,29 @@ use crate::target::EpisodeKey;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     pub books: Books,
-    /// Records that have no outcome yet.
-    pub open: BTreeMap<RecordId, Record>,
+    /// Records that have no outcome yet. Behind a pointer: a map moves what it holds, and a record is large.
+    pub open: BTreeMap<RecordId, Arc<Record>>,
     pub head: Head,
     /// The open records by their episodes: a storm looks up thousands, and must not walk through all of them for each.
     keys: BTreeSet<(EpisodeKey, RecordId)>,
 }
 
 impl State {
-    pub fn of(books: Books, open: BTreeMap<RecordId, Record>, head: Head) -> State {
+    pub fn of(books: Books, open: BTreeMap<RecordId, Arc<Record>>, head: Head) -> State {
         let keys = open.values().map(|record| (record.accepted.key.clone(), record.id)).collect();
         State { books, open, head, keys }
+    }
+
+    /// The open records.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.open.values().map(|record| &**record)
     }
 
     /// The open record of an episode; the oldest, should there be several.
     pub fn under_way(&self, key: &EpisodeKey) -> Option<&Record> {
         let first = (key.clone(), RecordId(uuid::Uuid::nil()));
         let (of, id) = self.keys.range(first..).next()?;
-        if of == key { self.open.get(id) } else { None }
+        if of == key { self.open.get(id).map(|record| &**record) } else { None }
     }
 
     /// Folds one entry in: first its record, then the books. Answers the record if the entry closed it.
@@ -50,19 +56,19 @@ impl State {
             return Err(nowhere(entry, "a record"));
         }
         match self.open.get_mut(&id) {
-            Some(record) => record.apply(entry)?,
+            Some(record) => Arc::make_mut(record).apply(entry)?,
             // Says "nothing" for a record that is closed, too: the state does not remember those.
             None => {
                 let record = Record::open(entry)?;
                 self.keys.insert((record.accepted.key.clone(), id));
-                self.open.insert(id, record);
+                self.open.insert(id, Arc::new(record));
             }
         }
-        let record = self.open.get(&id);
+        let record = self.open.get(&id).map(|record| &**record);
         self.books.apply(entry, record);
         self.head.seq = entry.seq;
         let closed = record.is_some_and(Record::is_closed);
-        let ended = if closed { self.open.remove(&id) } else { None };
+        let ended = if closed { self.open.remove(&id).map(Arc::unwrap_or_clone) } else { None };
         if let Some(record) = &ended {
             self.keys.remove(&(record.accepted.key.clone(), id));
         }

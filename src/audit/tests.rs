@@ -8,7 +8,8 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::chain::{self, GENESIS, Link, canonical};
+use super::canonical::canonical;
+use super::chain::{self, GENESIS, Link};
 use super::journal::{self, DATABASE, Journal};
 use super::walks::{self, Walker, closes, opens, start};
 use super::*;

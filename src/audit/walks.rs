@@ -131,7 +131,7 @@ impl Walker {
     }
 
     fn choose(&mut self, what: u8, which: u8) -> Draft {
-        let open: Vec<&Record> = self.state.open.values().collect();
+        let open: Vec<&Record> = self.state.records().collect();
         if open.is_empty() || (what.is_multiple_of(11) && open.len() < 5) {
             self.made += 1;
             return opens(self.made, which % 3, self.now);

@@ -10,6 +10,7 @@
 //! `#[serde(default)]`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,7 @@ pub struct Books {
     /// Servers that we drained and have not readmitted.
     pub drained: BTreeMap<ServerPath, Drained>,
     /// Episodes that somebody must look at again.
-    pub watches: BTreeMap<EpisodeKey, Watch>,
+    pub watches: BTreeMap<EpisodeKey, Arc<Watch>>,
     /// What was taken out of the journal last, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchored: Option<Anchored>,
@@ -273,7 +274,7 @@ impl Books {
             }
             Event::Joined { accepted, .. } => {
                 if let Some(watch) = self.watches.get_mut(&accepted.key) {
-                    watch.join(accepted, entry.at);
+                    Arc::make_mut(watch).join(accepted, entry.at);
                 }
             }
             Event::WatchEnded { key, .. } => {
@@ -346,11 +347,12 @@ impl Books {
     /// The newest answer takes the watch's place. What else was delivered stays, unless the episode is settled.
     fn replace(&mut self, mut watch: Watch) {
         if let Some(old) = self.watches.remove(&watch.key).filter(|_| !watch.outcome.is_settled()) {
+            let old = Arc::unwrap_or_clone(old);
             let others = old.members.into_iter().chain([old.accepted]).filter(|known| !same_alert(known, &watch.accepted));
             watch.members = others.collect();
             watch.members.truncate(MAX_WATCH_MEMBERS);
         }
-        self.watches.insert(watch.key.clone(), watch);
+        self.watches.insert(watch.key.clone(), Arc::new(watch));
     }
 
     fn close(&mut self, at: Timestamp, id: RecordId, outcome: Outcome, record: &Record) {

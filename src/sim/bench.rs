@@ -20,6 +20,7 @@ use crate::audit::query::Filter;
 use crate::audit::{JournalError, Told};
 use crate::decide::playbook::{Playbook, Rate};
 use crate::detect::look::Looks;
+use crate::detect::rush::Rush;
 use crate::detect::watchdog::{self, Watchdog};
 use crate::detect::{poll, take_in};
 use crate::episodes::Episodes;
@@ -66,6 +67,7 @@ impl Bench {
         let context = Context {
             world: sim.world(),
             looks: Looks::default(),
+            rush: Rush::default(),
             journal,
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             // The settings' own defaults.
@@ -114,6 +116,7 @@ impl Bench {
         let context = Context {
             world: self.sim.world(),
             looks: Looks::default(),
+            rush: Rush::default(),
             journal,
             shutdown: CancellationToken::new(),
             ..self.context.clone()

@@ -145,7 +145,7 @@ impl Liveness {
     pub fn end(&self, scene: &Scene, context: &Context, entries: &[Told]) -> End {
         let (open, drained, state) = context.journal.read(|known| {
             let now = context.world.clock.now();
-            let old = known.open.values().filter(|record| now.duration_since(record.opened_at) > RUN);
+            let old = known.records().filter(|record| now.duration_since(record.opened_at) > RUN);
             let open = old.map(|record| record.id.to_string()).collect();
             let under_way = |record| known.open.get(record).is_some_and(|record| now.duration_since(record.opened_at) <= RUN);
             let left = known.books.drained.iter().filter(|(_, drained)| !under_way(&drained.record));
@@ -193,7 +193,7 @@ fn heard_of(state: &State, replica: &Replica, context: &Context, lately: SignedD
             super::What::Drain(path) | super::What::Ready(path) => *path == replica.server,
             super::What::Restart { name, .. } => *name == replica.name,
         });
-    let open = || context.journal.read(|known| known.open.values().any(|record| record.accepted.key == key));
+    let open = || context.journal.read(|known| known.records().any(|record| record.accepted.key == key));
     acted || open() || state.up().iter().any(|page| page.labels.get("instance") == Some(replica.instance.as_str()))
 }
 

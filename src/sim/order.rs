@@ -12,6 +12,7 @@ use crate::alert::Alert;
 use crate::audit::JournalError;
 use crate::audit::journal::Journal;
 use crate::detect::look::Looks;
+use crate::detect::rush::Rush;
 use crate::detect::watchdog::Watchdog;
 use crate::period::Period;
 use crate::pipeline::Context;
@@ -44,6 +45,7 @@ async fn tell(seed: u64, otherwise: bool) -> Result<Account, JournalError> {
     let context = Context {
         world: sim.world(),
         looks: Looks::default(),
+        rush: Rush::default(),
         journal: Journal::in_memory()?,
         playbooks: Arc::new(RwLock::new(Arc::new(scenario.playbooks.clone()))),
         watchdog: Arc::new(Watchdog::new(None, Period::from_secs(600))),

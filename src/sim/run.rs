@@ -26,6 +26,7 @@ use crate::audit::journal::Journal;
 use crate::audit::{JournalError, Told};
 use crate::detect::caller::Gate;
 use crate::detect::look::Looks;
+use crate::detect::rush::Rush;
 use crate::detect::watchdog::Watchdog;
 use crate::metrics::Telemetry;
 use crate::page;
@@ -204,6 +205,7 @@ impl Stage {
         let base = Context {
             world: sim.world(),
             looks: Looks::default(),
+            rush: Rush::default(),
             journal: Journal::in_memory()?,
             playbooks: Arc::new(RwLock::new(Arc::new(scenario.playbooks.clone()))),
             watchdog: Arc::new(Watchdog::new(None, Period::from_secs(600))),
@@ -231,8 +233,13 @@ impl Stage {
     async fn start(&mut self) {
         self.start_at = None;
         let sim = self.scene.sim.clone();
-        let context =
-            Context { world: sim.world(), looks: Looks::default(), shutdown: CancellationToken::new(), ..self.base.clone() };
+        let context = Context {
+            world: sim.world(),
+            looks: Looks::default(),
+            rush: Rush::default(),
+            shutdown: CancellationToken::new(),
+            ..self.base.clone()
+        };
         *self.scene.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.clone());
         match Bench::process(sim.clone(), context.clone()).await {
             Ok(bench) => {

@@ -13,6 +13,7 @@ use remediator::audit::journal::{self, Journal};
 use remediator::decide::playbook::Rate;
 use remediator::detect::caller::Gate;
 use remediator::detect::look::Looks;
+use remediator::detect::rush::Rush;
 use remediator::detect::watchdog::Watchdog;
 use remediator::edge::serve;
 use remediator::episodes::Episodes;
@@ -47,6 +48,7 @@ impl Real {
         let context = Context {
             world: inventory().world(),
             looks: Looks::default(),
+            rush: Rush::default(),
             journal: Journal::open(folder.path()).expect("a journal"),
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             limits: Limits { fleet: Rate { per: minute, burst: 5 }, group: Rate { per: minute, burst: 3 } },

@@ -352,7 +352,7 @@ impl World {
             true => self.states.iter().max_by_key(newest).into_iter().collect(),
             false => self.states.iter().collect(),
         };
-        let shown: Vec<_> = shown.iter().map(|state| (&state.books, state.open.values().collect::<Vec<_>>())).collect();
+        let shown: Vec<_> = shown.iter().map(|state| (&state.books, state.records().collect::<Vec<_>>())).collect();
         format!(
             "{} {:?} {} {} {} {:?} {:?} {:?} {:?} {:?}",
             serde_json::to_string(&shown).expect("books and records"),

@@ -3,7 +3,8 @@
 //! Exact for every entry of the journal: the dead process gets no further than the first call after the k-th entry, and
 //! the next one finds the journal as it was when that entry had been written, and nothing after it.
 
-use remediator::audit::chain::{GENESIS, canonical, hash};
+use remediator::audit::canonical::canonical;
+use remediator::audit::chain::{GENESIS, hash};
 use remediator::decide::playbook::{Mode, Playbook};
 use remediator::event::{Event, Step};
 use remediator::reason::{Outcome, Reason};

@@ -254,7 +254,7 @@ fn a_watch_remembers_a_bounded_number_of_alerts() {
         members: Vec::new(),
         joined_at: None,
     };
-    books.watches.insert(watch.key.clone(), watch.clone());
+    books.watches.insert(watch.key.clone(), std::sync::Arc::new(watch.clone()));
     let another = |number: u32| Accepted { fingerprint: format!("{number:016x}"), ..parts.accepted.clone() };
     let mut tell = |accepted: &Accepted, seconds: i64| {
         books.apply(&entry(None, seconds, Event::Joined { accepted: Box::new(accepted.clone()), of: Some(ID) }), None);

@@ -153,7 +153,7 @@ async fn the_watchdog_is_heard_and_nothing_comes_of_it() {
 
 fn late(bench: &Bench) -> std::time::Duration {
     let now = bench.context.world.clock.now();
-    bench.context.journal.read(|state| overdue(state.open.values(), now)).unsigned_abs()
+    bench.context.journal.read(|state| overdue(state.records(), now)).unsigned_abs()
 }
 
 /// The heart beats on while one run hangs: the outside may take for ever, and no code of ours may believe that it cannot.

@@ -6,6 +6,7 @@ use remediator::alert::{Alert, AlertStatus, LabelSet};
 use remediator::decide::playbook::{Confirm, Mode, Threshold};
 use remediator::event::PauseScope;
 use remediator::reason::{Outcome, Reason};
+use remediator::world::PageAlert;
 
 use crate::kit::*;
 
@@ -173,4 +174,43 @@ async fn the_page_of_a_pause_ends_with_it_while_prometheus_cannot_say() {
     bench.run_for(mins(5)).await;
     assert_eq!(up(&bench), ["input_missing"]);
     untouched(&bench);
+}
+
+/// Thousands may stand: what stands is not told again because something else changed, only when its time comes.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_stands_is_told_again_by_the_clock_and_not_by_other_pages() {
+    let bench = bench().await;
+    bench.pause(PauseScope::All);
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    bench.run_for(secs(90)).await;
+    let times = |alert: &str| {
+        let about = |page: &PageAlert| page.labels.get("alert").unwrap_or("leak") == alert && page.ends_at.is_none();
+        bench.sim.with(|state| state.pager.sent.iter().filter(|(_, page)| about(page)).count())
+    };
+    let before = times("leak");
+    assert!(before >= 2, "raised, and renewed a minute later");
+    // Right after a renewal, so that the next one is most of a minute away.
+    assert!(bench.until(mins(2), |_| times("leak") > before).await, "it was not renewed");
+    let before = times("leak");
+    for name in ["One", "Other", "Third"] {
+        let labels = LabelSet::from([("alertname", name)]);
+        let (annotations, generator_url) = (LabelSet::default(), String::new());
+        let alert = Alert { status: AlertStatus::Firing, labels, annotations, starts_at: None, generator_url };
+        bench.deliver(vec![alert]).await.expect("durable");
+        bench.run_for(secs(5)).await;
+        assert_eq!(times(name), 1, "told at once");
+    }
+    assert_eq!(times("leak"), before, "told again although nothing about it is new");
+    bench.run_for(mins(1)).await;
+    assert_eq!((times("leak"), times("One")), (before + 1, 2), "all that stand are told every minute");
+    assert_eq!(up(&bench).len(), 4);
+    // Its end is told at once, and the others are not.
+    bench.resume(PauseScope::All);
+    let recovered =
+        |bench: &remediator::sim::bench::Bench| bench.records().iter().any(|record| record.outcome == Some(Outcome::Recovered));
+    assert!(bench.until(mins(5), recovered).await, "{:#?}", told(&bench.records()));
+    let before = times("One");
+    bench.run_for(secs(1)).await;
+    assert_eq!((up(&bench), times("One")), (vec!["no_playbook".to_owned(); 3], before));
 }

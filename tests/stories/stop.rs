@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use remediator::act::steps::safe_point_within;
 use remediator::detect::look::Looks;
+use remediator::detect::rush::Rush;
 use remediator::episodes::Episodes;
 use remediator::pipeline::Context;
 use remediator::reason::Outcome;
@@ -114,7 +115,13 @@ async fn a_question_without_an_answer_holds_nothing_up() {
     let world = World { metrics: Arc::new(Deaf), ..bench.sim.world() };
     // The bench's own process, which sees well, must not take it over.
     bench.context.shutdown.cancel();
-    let context = Context { world, looks: Looks::default(), shutdown: CancellationToken::new(), ..bench.context.clone() };
+    let context = Context {
+        world,
+        looks: Looks::default(),
+        rush: Rush::default(),
+        shutdown: CancellationToken::new(),
+        ..bench.context.clone()
+    };
     let episodes = Episodes::new(context.clone());
     let group = remediator::alert::AlertGroup {
         receiver: "remediator".to_owned(),

@@ -127,7 +127,7 @@ impl Follower {
 }
 
 async fn follow(journal: Journal, file: LineFile, signals: Arc<Signals>) {
-    let mut committed = journal.watch();
+    let mut committed = journal.watch_closed();
     let dir = file.dir.clone();
     let rotation = file.rotation;
     let mut position = file.position;

@@ -57,7 +57,7 @@ impl<'a> Walk<'a> {
 
     /// The open record that has begun this step, by what is on disk.
     fn running(&self, step: Step, about: impl Fn(&Intent) -> bool) -> Option<(Record, Intent)> {
-        self.fold.open.values().find_map(|record| {
+        self.fold.records().find_map(|record| {
             let intent = record.intent.as_ref().filter(|intent| about(intent))?;
             (record.running() == Some(step)).then(|| (record.clone(), intent.clone()))
         })
