@@ -79,7 +79,8 @@ impl State {
         }
     }
 
-    /// Takes a restart in. Answers how long the caller has to wait for it, and what it is told then.
+    /// Takes a restart in. Answers how long the caller has to wait for it, and what it is told then. A slow Engine takes its
+    /// time after that: what the caller looked at last is judged at the moment of the call, which nobody can take back.
     fn begin_restart(&mut self, id: &ContainerId, within: Duration) -> (Duration, Call) {
         if let Err(why) = self.engine.check() {
             return (Duration::ZERO, Call::Failed(why.detail));
@@ -91,17 +92,18 @@ impl State {
         let Some(replica) = self.replicas.iter().find(|replica| replica.id == *id && !replica.lost) else {
             return (Duration::ZERO, Call::Failed(format!("404: no such container {id}")));
         };
-        let (name, stops_in, drained) = (replica.name.clone(), replica.stops_in, replica.drained_since.is_some());
+        let takes = replica.stops_in + if self.engine.slow { SLOW } else { Duration::ZERO };
+        let (name, drained) = (replica.name.clone(), replica.drained_since.is_some());
         if !matches!(fault, RestartFault::SilentUndone | RestartFault::SaidUndone) {
-            let due = self.now.saturating_add(SignedDuration::try_from(stops_in).unwrap_or(SignedDuration::MAX));
+            let due = self.now.saturating_add(SignedDuration::try_from(takes).unwrap_or(SignedDuration::MAX));
             self.engine.pending.push((due.unwrap_or(Timestamp::MAX), id.clone()));
             self.effect(What::Restart { container: id.clone(), name, drained });
         }
         match fault {
-            RestartFault::None | RestartFault::NewId if stops_in <= within => (stops_in, Call::Done),
+            RestartFault::None | RestartFault::NewId if takes <= within => (takes, Call::Done),
             RestartFault::SaidUndone => (Duration::ZERO, Call::Done),
-            RestartFault::LeftStopped if stops_in <= within => {
-                (stops_in, Call::Unknown("500: the simulated Engine cannot start it again".to_owned()))
+            RestartFault::LeftStopped if takes <= within => {
+                (takes, Call::Unknown("500: the simulated Engine cannot start it again".to_owned()))
             }
             _ => (within, Call::Unknown(format!("no answer within {}s", within.as_secs()))),
         }
@@ -151,7 +153,7 @@ impl Engine for Ports {
     }
 
     async fn restart(&self, id: &ContainerId, _grace_seconds: u32, within: Duration) -> Call {
-        self.arrive(Point::Restart).await;
+        self.enter(Point::Restart).await;
         let (wait, call) = self.sim.with(|state| state.begin_restart(id, within));
         tokio::time::sleep(wait).await;
         self.leave(Point::Restart).await;

@@ -49,6 +49,8 @@ const ORDER_EVERY: u64 = 16;
 const TOKEN: &str = "a-receiver's-token";
 /// How soon a supervisor tries again to start what did not start.
 const START_AGAIN: Duration = Duration::from_secs(10);
+/// Longer than any world lasts.
+const NEVER: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Longest that a stop may take: every step of a run has a bound, and this is more than their sum.
 const STOPS_WITHIN: Duration = Duration::from_secs(300);
 
@@ -102,7 +104,10 @@ pub struct Outcome {
 /// The runtime or a journal in memory cannot be made.
 pub fn run(seed: u64) -> anyhow::Result<(Trial, Outcome)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    let mut trial = runtime.block_on(stage(Scenario::draw(seed)))?;
+    // Virtual time only passes while somebody waits for it, so that a world in which everybody waits for something else
+    // comes to this at once.
+    let told = runtime.block_on(async { tokio::time::timeout(NEVER, stage(Scenario::draw(seed))).await });
+    let mut trial = told.map_err(|_| anyhow::anyhow!("seed {seed} does not come to its end"))??;
     if seed.is_multiple_of(ORDER_EVERY) {
         trial.end.split = runtime.block_on(order::differences(seed))?;
     }
@@ -241,17 +246,33 @@ impl Stage {
             ..self.base.clone()
         };
         *self.scene.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.clone());
-        match Bench::process(sim.clone(), context.clone()).await {
-            Ok(bench) => {
-                self.scene.ledger.note(&sim, Noted::Started);
-                self.router = face(&bench);
-                self.bench = Some(bench);
-            }
-            Err(_) => {
+        let life = sim.deaths();
+        let starting = async {
+            let started = Bench::process(sim.clone(), context.clone()).await;
+            if started.is_err() {
                 // As `App::start` does.
                 context.shutdown.cancel();
                 recover::release(&context).await;
                 page::send_once(&context, "http://sim").await;
+            }
+            started.ok()
+        };
+        let started = tokio::select! {
+            biased;
+            started = starting => started,
+            () = death(&sim, life) => {
+                self.scene.ledger.note(&sim, Noted::Died);
+                self.take_away();
+                return self.gone_for(START_AGAIN);
+            }
+        };
+        match started {
+            Some(bench) => {
+                self.scene.ledger.note(&sim, Noted::Started);
+                self.router = face(&bench);
+                self.bench = Some(bench);
+            }
+            None => {
                 self.scene.ledger.note(&sim, Noted::DidNotStart);
                 self.gone_for(START_AGAIN);
             }
@@ -280,6 +301,8 @@ impl Stage {
                 self.base.journal.pretend_unsynced(unsynced);
                 self.scene.ledger.cut(last);
             }
+            // Whatever is noted until the next process starts is noted of the journal that is left.
+            *self.scene.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.base.clone());
             if self.base.journal.is_haunted() && self.dice.one_in(2) {
                 self.base.journal.come_back().await?;
             }
@@ -434,6 +457,13 @@ impl Stage {
         *self.scene.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let notes = self.scene.ledger.notes();
         Ok(Trial { scenario: self.scenario, sim: self.scene.sim, notes, entries, broken: self.broken, end })
+    }
+}
+
+/// Waits until the process that begins now is killed: whatever it waits for then never comes.
+async fn death(sim: &Sim, life: u64) {
+    while sim.deaths() == life {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
