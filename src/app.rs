@@ -54,6 +54,8 @@ use crate::pipeline::{Context, Timing};
 use crate::target::infrastructure::Infrastructure;
 use crate::world::World;
 
+/// How long closed records that could not be counted wait to be counted again.
+const COUNT_AGAIN: Duration = Duration::from_secs(5);
 /// How often the balancer is compared with the journal, and the doors are tried.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
 /// For each of the things that are done last when stopping: readmitting, paging, the file, the journal.
@@ -341,10 +343,12 @@ async fn count_closed(context: Context, telemetry: Arc<Telemetry>) {
                         seen = seen.max(found.record.seq);
                     }
                 }
-                // At the next change.
                 Err(error) => {
-                    tracing::warn!(%error, "closed records could not be counted");
-                    break;
+                    tracing::warn!(%error, "closed records could not be counted yet");
+                    tokio::select! {
+                        () = tokio::time::sleep(COUNT_AGAIN) => {}
+                        () = context.shutdown.cancelled() => return,
+                    }
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::event::Record;
@@ -171,7 +171,10 @@ impl Episodes {
         while !self.context.shutdown.is_cancelled() {
             match self.work(key) {
                 Work::Walk => {
-                    let _turn = self.turns.acquire().await;
+                    // A run that an earlier process began may have left a server drained.
+                    let admitted = |record: &Record| record.intent.is_some();
+                    let begun = self.context.journal.read(|state| state.under_way(key).is_some_and(admitted));
+                    let _turn = if begun { None } else { self.turn().await };
                     if let Some(record) = self.context.journal.read(|state| state.under_way(key).cloned()) {
                         // In a box: whoever waits for a turn needs no room for a walk.
                         Box::pin(self.walk(record)).await;
@@ -187,7 +190,7 @@ impl Episodes {
                         () = self.context.shutdown.cancelled() => break,
                     }
                     task.looks_at(None);
-                    let _turn = self.turns.acquire().await;
+                    let _turn = self.turn().await;
                     // What it is about may have changed while we waited.
                     if let Some(watch) = self.watched(key) {
                         // Asking changes nothing outside; what it has queued for the journal is written all the same.
@@ -203,6 +206,12 @@ impl Episodes {
             }
             task.rounds.send_modify(|rounds| *rounds += 1);
         }
+    }
+
+    /// Waits for a turn to ask. Deliveries come first, and are waited for without a turn in hand.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.context.rush.passed().await;
+        self.turns.acquire().await.ok()
     }
 
     async fn walk(&self, record: Record) {

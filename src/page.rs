@@ -82,7 +82,8 @@ pub async fn keep_paging(context: Context, external_url: String, telemetry: Arc<
         if renew {
             renewal = clock.sleep(every);
         }
-        renew = renew && !taken;
+        // What was refused may have taken what stands with it: then all is told again.
+        renew = !taken;
         let wait = async {
             match taken {
                 true => renewal.as_mut().await,
@@ -92,7 +93,7 @@ pub async fn keep_paging(context: Context, external_url: String, telemetry: Arc<
         // In this order, so that the same run is the same twice.
         tokio::select! {
             biased;
-            () = wait => renew = renew || taken,
+            () = wait => renew = true,
             changed = journal.changed() => {
                 if changed.is_err() {
                     return;
@@ -114,31 +115,32 @@ pub async fn send_once(context: &Context, external_url: &str) {
     send(context, external_url, &mut Pages::default(), true).await;
 }
 
-/// Sends what is new and what is over; with `renew` all that stand as well. None: there was nothing to say. False: no
-/// Alertmanager took it, and it is still to be told.
+/// Sends what is new and what is over; with `renew` all that stand as well. None: there was nothing to say. False: of
+/// something no Alertmanager took it, and it is still to be told.
 async fn send(context: &Context, external_url: &str, pages: &mut Pages, renew: bool) -> Option<bool> {
     if off(Mutant::Pages) {
         return None;
     }
     let now = context.world.clock.now();
     let head = pages.look(context, external_url, now).await;
-    let mut alerts = pages.news.clone();
-    if renew {
-        let standing = pages.up.iter().filter(|(labels, _)| !pages.news.contains_key(*labels));
-        alerts.extend(standing.map(|(labels, page)| (labels.clone(), renewed(page, &head))));
-    }
-    let alerts: Vec<PageAlert> = alerts.into_values().collect();
-    if alerts.is_empty() {
-        return None;
-    }
-    for some in alerts.chunks(TOGETHER) {
-        if let Err(why) = context.world.pager.raise(some).await {
-            tracing::error!(pages = alerts.len(), error = %why, "no Alertmanager took the pages; they are sent again");
-            return Some(false);
+    let news: Vec<PageAlert> = pages.news.values().cloned().collect();
+    let standing = pages.up.iter().filter(|(labels, _)| renew && !pages.news.contains_key(*labels));
+    let standing: Vec<PageAlert> = standing.map(|(_, page)| renewed(page, &head)).collect();
+    let mut sent = None;
+    // What is new first; and one that is refused keeps none of the others back.
+    for some in news.chunks(TOGETHER).chain(standing.chunks(TOGETHER)) {
+        match context.world.pager.raise(some).await {
+            Ok(()) => {
+                some.iter().for_each(|page| drop(pages.news.remove(&page.labels)));
+                sent.get_or_insert(true);
+            }
+            Err(why) => {
+                tracing::error!(pages = some.len(), error = %why, "no Alertmanager took the pages; they are sent again");
+                sent = Some(false);
+            }
         }
     }
-    pages.news.clear();
-    Some(true)
+    sent
 }
 
 impl Pages {

@@ -162,14 +162,10 @@ async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<
     };
     let siblings = context.playbooks();
     let question = Question { accepted: &record.accepted, target, playbook, siblings: siblings.as_slice() };
-    let asking = async {
-        context.rush.passed().await;
-        confirm(&context.world, &context.looks, question).await
-    };
     // Nothing is changed by asking, so that a Prometheus that takes its time does not hold up the stop.
     tokio::select! {
         biased;
-        evidence = asking => Ok(evidence),
+        evidence = confirm(&context.world, &context.looks, question) => Ok(evidence),
         () = context.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "stopped while confirming")),
     }
 }

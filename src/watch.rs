@@ -44,7 +44,6 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut Option<Time
     if off(Mutant::AskAgain) {
         return true;
     }
-    context.rush.passed().await;
     let now = context.world.clock.now();
     let (asked, about) = ask(context, watch, blind, now).await;
     let draft = match asked {

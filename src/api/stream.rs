@@ -24,7 +24,7 @@ use super::openapi::{LineShape, ProblemShape};
 use super::problem::{Problem, stopping};
 use crate::detect::caller::Role;
 
-/// Readers at a time; each asks the journal once per commit.
+/// Readers at a time; each asks the journal once per commit that closes a record.
 pub const MAX_STREAMS: usize = 32;
 /// Records read from the journal at a time.
 const BATCH: u32 = 100;
