@@ -1,12 +1,17 @@
 //! Act or page, never silently; and a page is one per episode and reason, and ends when it is over.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use remediator::alert::{Alert, AlertStatus, LabelSet};
 use remediator::decide::playbook::{Confirm, Mode, Threshold};
 use remediator::event::PauseScope;
+use remediator::pipeline::Context;
 use remediator::reason::{Outcome, Reason};
-use remediator::world::PageAlert;
+use remediator::sim::bench::Bench;
+use remediator::world::{Answer, PageAlert, Pager, Silence, Unanswered, World};
+use tokio_util::sync::CancellationToken;
 
 use crate::kit::*;
 
@@ -194,10 +199,7 @@ async fn a_page_that_stands_is_told_again_by_the_clock_and_not_by_other_pages() 
     assert!(bench.until(mins(2), |_| times("leak") > before).await, "it was not renewed");
     let before = times("leak");
     for name in ["One", "Other", "Third"] {
-        let labels = LabelSet::from([("alertname", name)]);
-        let (annotations, generator_url) = (LabelSet::default(), String::new());
-        let alert = Alert { status: AlertStatus::Firing, labels, annotations, starts_at: None, generator_url };
-        bench.deliver(vec![alert]).await.expect("durable");
+        bench.deliver(vec![nobodys(name)]).await.expect("durable");
         bench.run_for(secs(5)).await;
         assert_eq!(times(name), 1, "told at once");
     }
@@ -207,10 +209,55 @@ async fn a_page_that_stands_is_told_again_by_the_clock_and_not_by_other_pages() 
     assert_eq!(up(&bench).len(), 4);
     // Its end is told at once, and the others are not.
     bench.resume(PauseScope::All);
-    let recovered =
-        |bench: &remediator::sim::bench::Bench| bench.records().iter().any(|record| record.outcome == Some(Outcome::Recovered));
+    let recovered = |bench: &Bench| bench.records().iter().any(|record| record.outcome == Some(Outcome::Recovered));
     assert!(bench.until(mins(5), recovered).await, "{:#?}", told(&bench.records()));
     let before = times("One");
     bench.run_for(secs(1)).await;
     assert_eq!((up(&bench), times("One")), (vec!["no_playbook".to_owned(); 3], before));
+}
+
+/// An alert that no playbook is for.
+fn nobodys(name: &str) -> Alert {
+    Alert {
+        status: AlertStatus::Firing,
+        labels: LabelSet::from([("alertname", name)]),
+        annotations: LabelSet::default(),
+        starts_at: None,
+        generator_url: String::new(),
+    }
+}
+
+/// An Alertmanager that turns every request down that has a certain page in it.
+struct Picky(Arc<dyn Pager>);
+
+#[async_trait]
+impl Pager for Picky {
+    async fn raise(&self, alerts: &[PageAlert]) -> Answer<()> {
+        if alerts.iter().any(|page| page.labels.get("alert") == Some("Bad")) {
+            return Err(Unanswered::new(Reason::AlertmanagerUnavailable, "HTTP 400: that one, no"));
+        }
+        self.0.raise(alerts).await
+    }
+
+    async fn silences(&self, labels: &LabelSet) -> Answer<Vec<Silence>> {
+        self.0.silences(labels).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_refused_takes_none_down_with_it() {
+    let first = bench().await;
+    first.stop().await;
+    let world = first.sim.world();
+    let world = World { pager: Arc::new(Picky(world.pager.clone())), ..world };
+    let context = Context { world, shutdown: CancellationToken::new(), ..first.context.clone() };
+    let bench = Bench::process(first.sim.clone(), context).await.expect("starts");
+    bench.deliver(vec![nobodys("Good")]).await.expect("durable");
+    bench.run_for(secs(5)).await;
+    assert_eq!(up(&bench), ["no_playbook"]);
+    bench.deliver(vec![nobodys("Bad")]).await.expect("durable");
+    // Longer than an alert lives that nobody tells of.
+    bench.run_for(mins(8)).await;
+    let names: Vec<_> = bench.pages().iter().filter_map(|page| page.labels.get("alert").map(str::to_owned)).collect();
+    assert_eq!(names, ["Good"]);
 }
