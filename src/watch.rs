@@ -84,16 +84,18 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut Option<Time
 async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut Option<Timestamp>, now: Timestamp) -> (Asked, &'a Accepted) {
     let answer = fresh_answer(context, &watch.accepted).await;
     let unseen = answer.as_ref().and_then(|(_, answer)| answer.as_ref()).is_some_and(says_nothing);
-    *blind = if unseen { blind.or(Some(now)) } else { None };
-    let unseen_for = blind.map_or(SignedDuration::ZERO, |since| now.duration_since(since));
+    let since = blind.unwrap_or(now);
+    *blind = unseen.then_some(since);
+    let too_long = now.duration_since(since) >= patience(context);
     let mut asked = match answer {
         Some((_, Some(answer))) if remedied(watch) && !proven(context, watch, &answer, now).await => Asked::Same,
         // A rule that lags behind fires on although the replica is well: its cure is not to be repeated.
         Some((evidence, _)) if lags(context, watch, &watch.accepted, &evidence, now).await => Asked::Same,
         // Nothing else is news while it stands drained in our name; the reconciler goes on trying.
         Some(_) if left_drained(context, watch) => Asked::Same,
-        // Act or page, never silently: a cure that nobody can see hold is not yet one.
-        Some(_) if on_trial(context, watch, now) && blind.is_some() && unseen_for >= patience(context) => Asked::Changed,
+        // Act or page, never silently: a cure that nobody can see hold is not yet one, and neither is an alert over that came
+        // again.
+        Some(_) if doubted(context, watch, now) && unseen && too_long => Asked::Changed,
         Some((evidence, answer)) => compare(context, watch, &evidence, answer.as_ref(), now),
         // What stands drained in our name is told until it does not, whatever became of the playbook.
         None if left_drained(context, watch) => Asked::Same,
@@ -116,9 +118,11 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut Option<Timesta
         let acts = answer.is_none() && !(said_in_shadow(context, watch) && member.playbook == watch.accepted.playbook);
         let again = watch.outcome.is_settled() && firing && !answer.as_ref().is_some_and(|answer| waits_quietly(watch, answer));
         // That another alert of the episode is refused for another reason is no news: the two would take turns for ever.
-        if acts || again {
+        let unseen = answer.as_ref().is_some_and(says_nothing);
+        if acts || again || (unseen && too_long && doubted(context, watch, now)) {
             return (Asked::Changed, member);
         }
+        *blind = blind.or(unseen.then_some(since));
         if !gone(&evidence) {
             asked = Asked::Same;
         }
@@ -191,6 +195,11 @@ fn recurrence(context: &Context, watch: &Watch) -> SignedDuration {
 /// The breaker still waits to see whether this cure holds.
 fn on_trial(context: &Context, watch: &Watch, now: Timestamp) -> bool {
     lasted(watch, now) < recurrence(context, watch)
+}
+
+/// Settled, and what was said last may no longer be so: a cure on trial, or an alert that was delivered again since.
+fn doubted(context: &Context, watch: &Watch, now: Timestamp) -> bool {
+    on_trial(context, watch, now) || (watch.outcome.is_settled() && watch.joined_at.is_some())
 }
 
 /// Neither sick nor well. That a rule is about to fire, or was about to end, says something.

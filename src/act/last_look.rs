@@ -40,6 +40,8 @@ impl Began {
 pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
     leave(context, permit, began)?;
     let plan = permit.plan();
+    // Before the balancer: the Engine may take its time, and who serves changes sooner than which container it is.
+    identity(context, plan).await?;
     let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
     let server = servers.iter().find(|server| server.path == plan.server);
     let server = server
@@ -51,7 +53,6 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began
         return Err(Ending::interrupted(Reason::ServerDrained, format!("somebody else drained {}", plan.server)));
     }
     enough_left(plan, &servers)?;
-    identity(context, plan).await?;
     leave(context, permit, began)
 }
 
@@ -59,13 +60,13 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began
 /// `interrupted`, with the reason: the server is drained and has to be readmitted.
 pub async fn before_restart(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
     let plan = permit.plan();
+    identity(context, plan).await?;
     let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
     let drained = servers.iter().any(|server| server.path == plan.server && server.drained);
     if !drained && !off(Mutant::LastLookDrained) {
         return Err(Ending::interrupted(Reason::DrainLost, drain_lost(plan)));
     }
     enough_left(plan, &servers)?;
-    identity(context, plan).await?;
     // Last of all, because it costs nothing and a person's word counts most.
     leave(context, permit, began)
 }
