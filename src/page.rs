@@ -3,7 +3,8 @@
 //!
 //! The pages are a view of the books' watches: one per episode, with the outcome and reason of its newest record. What is
 //! new is sent at once, and what ended; all that stand are sent again every `page_every`, because an alert without news ends
-//! by itself, by Alertmanager's clock. Nothing blocks a page: not a pause, not the journal.
+//! by itself, by Alertmanager's clock. Nothing blocks a page, not a pause and not the journal; a rush of alerts delays it by a
+//! second at most.
 //!
 //! A page is made once, when its record becomes the newest of its episode: thousands may stand, and reading each record and
 //! its history again at each change of the journal would cost the square of a storm.
