@@ -77,6 +77,7 @@ pub struct Act {
     pub ours: bool,
     /// Other servers of the service that are drained in our name.
     pub also_drained: usize,
+    /// Other replicas of the service that take traffic, opted in or not.
     pub others_serving: usize,
     /// Replicas for which Prometheus lists an alert, or that we hold, this one included.
     pub sick: usize,
@@ -198,6 +199,9 @@ impl Ledger {
             other.drained_since.is_some() && !other.maintenance && pages.ours.contains(&other.server)
         };
         let others = || family().filter(|other| other.server != *path);
+        // A replica that was opted out a moment ago serves all the same.
+        let of_service = state.replicas.iter().filter(|other| other.service == replica.service && !other.lost);
+        let serving = || of_service.clone().filter(|other| crate::sim::haproxy::server(other, state.now).serving());
         let context = self.context();
         let silence = |(matchers, _): &(Vec<crate::alert::Matcher>, _)| {
             matchers.iter().all(|matcher| matcher.value == replica.service.as_str())
@@ -215,7 +219,7 @@ impl Ledger {
             mute: !replica.answers(state.now),
             ours: pages.ours.contains(path),
             also_drained: others().filter(|other| ours(other)).count(),
-            others_serving: others().filter(|other| crate::sim::haproxy::server(other, state.now).serving()).count(),
+            others_serving: serving().filter(|other| other.server != *path).count(),
             sick: 1 + others().filter(|other| listed.contains(other.instance.as_str()) || ours(other)).count(),
             all: family().count(),
             blind_for: pages.blind_since.map_or(SignedDuration::ZERO, |since| state.now.duration_since(since)),
