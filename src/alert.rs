@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -57,7 +58,8 @@ pub struct Matcher {
     pub name: String,
     pub op: MatchOp,
     pub value: String,
-    regex: Option<regex::Regex>,
+    /// Shared, because a copy of a regular expression begins without the memory that makes it quick.
+    regex: Option<Arc<regex::Regex>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,9 +148,11 @@ impl Matcher {
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => {
-                Some(regex::RegexBuilder::new(&format!("^(?:{value})$")).size_limit(1 << 20).build().map_err(|cause| {
-                    MatcherError::Regex { matcher: format!("{name}{}\"{value}\"", op.sign()), cause: cause.to_string() }
-                })?)
+                let built = regex::RegexBuilder::new(&format!("^(?:{value})$")).size_limit(1 << 20).build();
+                Some(Arc::new(built.map_err(|cause| MatcherError::Regex {
+                    matcher: format!("{name}{}\"{value}\"", op.sign()),
+                    cause: cause.to_string(),
+                })?))
             }
         };
         Ok(Matcher { name: name.to_owned(), op, value: value.to_owned(), regex })

@@ -27,12 +27,12 @@ pub const TARGET: &str = "$target";
 const PLACEHOLDER: &str = "__remediator_target__";
 
 /// A checked query text in which every selector carries [`TARGET`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     text: String,
     metrics: Vec<String>,
-    /// False only for a veto that is not about the target at all.
-    bound: bool,
+    /// With a placeholder where the target belongs. Empty only for a veto that is not about the target at all.
+    selectors: Vec<VectorSelector>,
 }
 
 /// Why a text is not a query that we would send. Offsets are in bytes from the start of the query.
@@ -112,7 +112,7 @@ impl Template {
             return Err(PromqlError::NoSelector);
         }
         let mut metrics = Vec::new();
-        for selector in found {
+        for selector in &found {
             let name = metric_of(selector);
             let offset = || code.unbound_selector(name.as_deref());
             if !selector.matchers.or_matchers.is_empty() {
@@ -128,7 +128,7 @@ impl Template {
                 None => return Err(PromqlError::NoMetric { selector: told(), offset: places[0] }),
             }
         }
-        Ok(Template { text: text.to_owned(), metrics, bound: true })
+        Ok(Template { text: text.to_owned(), metrics, selectors: found.into_iter().cloned().collect() })
     }
 
     /// Checks a veto: either a query with `$target`, or one that is not about the target at all and is sent as it stands.
@@ -141,7 +141,7 @@ impl Template {
         }
         let expr = parse(text)?;
         let metrics = selectors(&expr).into_iter().filter_map(metric_of).collect();
-        Ok(Template { text: text.to_owned(), metrics, bound: false })
+        Ok(Template { text: text.to_owned(), metrics, selectors: Vec::new() })
     }
 
     /// The query for one target: `$target` becomes `a="b",c="d"`, escaped, proven by parsing the result.
@@ -149,14 +149,13 @@ impl Template {
     /// # Errors
     /// No labels, a label name outside `[a-zA-Z_][a-zA-Z0-9_]*`, an empty value, a name given twice.
     pub fn bind(&self, labels: &[(&str, &str)]) -> Result<String, PromqlError> {
-        if !self.bound {
+        if self.selectors.is_empty() {
             return Ok(self.text.clone());
         }
         let bound = self.text.replace(TARGET, &matchers(labels)?);
         // Proof: the same selectors as in the template, each with exactly these matchers where the placeholder was.
-        let wanted = parse(&self.text.replace(TARGET, &matcher(PLACEHOLDER, "0")))?;
         let got = parse(&bound)?;
-        let (wanted, got) = (selectors(&wanted), selectors(&got));
+        let (wanted, got) = (&self.selectors, selectors(&got));
         let same = wanted.len() == got.len() && wanted.iter().zip(&got).all(|(w, g)| proves(w, g, labels));
         if same { Ok(bound) } else { Err(PromqlError::NotProven) }
     }
