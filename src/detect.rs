@@ -14,6 +14,7 @@ pub mod look;
 pub mod payload;
 pub mod poll;
 pub mod rush;
+mod shelf;
 mod siblings;
 pub mod watchdog;
 

@@ -262,20 +262,18 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// The containers of `service` that are opted in. A container without `remediator.enable=true` does not exist for us.
-pub fn of_service<'a>(all: &'a [ContainerSummary], service: &ServiceName) -> Vec<&'a ContainerSummary> {
-    all.iter()
+pub fn of_service<'a>(all: impl IntoIterator<Item = &'a ContainerSummary>, service: &ServiceName) -> Vec<&'a ContainerSummary> {
+    all.into_iter()
         .filter(|c| label(&c.labels, LABEL_ENABLE) == Some("true") || off(Mutant::OptIn))
         .filter(|c| label(&c.labels, LABEL_SERVICE) == Some(service.as_str()))
         .collect()
 }
 
 /// The one container whose `remediator.instance` is the target's. Every other count is an [`Unmatched`].
-pub fn pick<'a>(all: &'a [ContainerSummary], target: &Target) -> Result<&'a ContainerSummary, Unmatched> {
-    let named: Vec<_> = all.iter().filter(|c| label(&c.labels, LABEL_INSTANCE) == Some(target.instance.as_str())).collect();
-    let ours: Vec<_> = of_service(all, &target.service)
-        .into_iter()
-        .filter(|c| label(&c.labels, LABEL_INSTANCE) == Some(target.instance.as_str()))
-        .collect();
+pub fn pick<'a>(all: impl IntoIterator<Item = &'a ContainerSummary>, target: &Target) -> Result<&'a ContainerSummary, Unmatched> {
+    let ours = |c: &&ContainerSummary| label(&c.labels, LABEL_INSTANCE) == Some(target.instance.as_str());
+    let named: Vec<_> = all.into_iter().filter(ours).collect();
+    let ours = of_service(named.iter().copied(), &target.service);
     match (ours.as_slice(), named.as_slice()) {
         ([one], _) => Ok(one),
         ([], []) => Err(unmatched(

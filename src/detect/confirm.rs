@@ -13,13 +13,14 @@ use crate::alert::LabelSet;
 use crate::decide::evidence::{Evidence, NoReplica, Reading, Veto};
 use crate::decide::playbook::{Confirm, Playbook, Threshold};
 use crate::detect::look::{Look, Looks};
+use crate::detect::shelf::{Rules, Shelf};
 use crate::detect::{lags, siblings};
 use crate::edge::promql::{self, Template};
 use crate::event::Accepted;
 use crate::mutant::{Mutant, off};
 use crate::reason::Reason;
-use crate::target::{self, Target};
-use crate::world::{AlertingRule, Answer, ContainerSummary, Metrics, RuleAlertState, ScrapeTarget, Server, Unanswered, World};
+use crate::target::{self, LABEL_INSTANCE, Target};
+use crate::world::{AlertingRule, Answer, Metrics, RuleAlertState, ScrapeTarget, Unanswered, World};
 
 /// How much later than its interval a rule's evaluation may be before the rule counts as stale.
 const EVALUATION_SLACK: SignedDuration = SignedDuration::from_secs(5);
@@ -44,16 +45,15 @@ pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> Ev
     let Question { accepted, target, playbook, .. } = question;
     let labels = &accepted.alert.labels;
     let (look, silences) = tokio::join!(looks.look(world), world.pager.silences(labels));
-    let Look { at, rules, scrapes, containers, servers, .. } = &*look;
-    let at = *at;
+    let at = look.at;
     let ((reading, by), replica, vetoes) = tokio::join!(
         read(&*world.metrics, question, &look),
-        replica(world, question, containers, servers),
+        replica(world, question, &look),
         vetoes(&*world.metrics, playbook, target, labels, at),
     );
     let reading = match (reading, &replica) {
         (Reading::Firing { value, query }, Ok(replica)) => {
-            match lags::lags(&*world.metrics, question, rules, replica, at).await {
+            match lags::lags(&*world.metrics, question, &look.rules, replica, at).await {
                 Some(why) => Reading::Unknown { why },
                 None => Reading::Firing { value, query },
             }
@@ -75,9 +75,9 @@ pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> Ev
         truncated: accepted.truncated,
         reading,
         replica,
-        siblings: siblings::siblings(question, rules, scrapes, containers, servers, at),
-        listed: match rules {
-            Ok(rules) => Ok(siblings::sick(question, rules).remove(&target.instance).unwrap_or_default().0),
+        siblings: siblings::siblings(question, &look),
+        listed: match &look.rules {
+            Ok(rules) => Ok(siblings::sick(question, rules, &target.instance).alerts),
             Err(why) => Err(why.clone()),
         },
         silences,
@@ -110,18 +110,18 @@ async fn read(metrics: &dyn Metrics, question: Question<'_>, look: &Look) -> (Re
 }
 
 /// The target's scrape, provided that Prometheus still looks at it.
-fn scraped<'a>(question: Question<'_>, scrapes: &'a Answer<Vec<ScrapeTarget>>, at: Timestamp) -> Answer<&'a ScrapeTarget> {
+fn scraped<'a>(question: Question<'_>, scrapes: &'a Answer<Shelf<ScrapeTarget>>, at: Timestamp) -> Answer<&'a ScrapeTarget> {
     let scrapes = scrapes.as_ref().map_err(Clone::clone)?;
-    if scrapes.is_empty() {
+    if scrapes.all().is_empty() {
         return Err(Unanswered::new(Reason::PrometheusBlind, "Prometheus has no active targets at all"));
     }
     let wanted = target_labels(&question.playbook.replica_label, question.target, &question.accepted.alert.labels);
-    let found: Vec<_> =
-        scrapes.iter().filter(|s| wanted.iter().all(|(name, value)| s.labels.get(name) == Some(*value))).collect();
+    let mut found = scrapes.find(&question.playbook.replica_label, question.target.instance.as_str());
+    found.retain(|scrape| wanted.iter().all(|(name, value)| scrape.labels.get(name) == Some(*value)));
     let scrape = match found.as_slice() {
         [one] => *one,
         [] => {
-            let detail = format!("none of Prometheus' {} active targets is {}", scrapes.len(), question.target);
+            let detail = format!("none of Prometheus' {} active targets is {}", scrapes.all().len(), question.target);
             return Err(Unanswered::new(Reason::TargetNotScraped, detail));
         }
         many => {
@@ -174,7 +174,7 @@ async fn by_rule(
     let mut views = Vec::new();
     for rule in named {
         evaluated(rule, at)?;
-        views.push(view(look, question, rule, &question.accepted.alert.labels).await?);
+        views.push(view(look, question, rules, rule, &question.accepted.alert.labels).await?);
     }
     if let Some(RuleView { value: Some(value), query, .. }) =
         views.iter().find(|view| view.listed == Some(RuleAlertState::Firing) && view.value.is_some())
@@ -188,7 +188,8 @@ async fn by_rule(
         return Err(disagreement(alertname, mixed));
     }
     // Silence of this alert is no silence while Prometheus lists another one for the target.
-    if let Some((alerts, _)) = siblings::sick(question, rules).remove(&question.target.instance) {
+    let alerts = siblings::sick(question, rules, &question.target.instance).alerts;
+    if !alerts.is_empty() {
         let detail = format!("{alertname} is not listed for this target, but {} is", alerts.join(", "));
         return Err(Unanswered::new(Reason::SignalsMixed, detail));
     }
@@ -198,22 +199,21 @@ async fn by_rule(
 
 /// Whatever else of the playbook's fires for the target: the same sick replica, hence the same episode. A process that
 /// runs out of descriptors no longer satisfies the rule that saw it leak, and labels may be rewritten on their way here.
-async fn by_another_rule(look: &Look, question: Question<'_>, rules: &[AlertingRule]) -> Answer<Option<(Reading, LabelSet)>> {
+async fn by_another_rule(look: &Look, question: Question<'_>, rules: &Rules) -> Answer<Option<(Reading, LabelSet)>> {
     let Question { accepted, target, playbook, .. } = question;
     let wanted = target_labels(&playbook.replica_label, target, &accepted.alert.labels);
-    for rule in rules {
-        for alert in rule.alerts.iter().filter(|alert| alert.state == RuleAlertState::Firing) {
-            // As it is delivered: with the external labels of the alert that we have.
-            let mut delivered = accepted.alert.labels.clone();
-            delivered.0.extend(alert.labels.0.clone());
-            let ours = wanted.iter().all(|(name, value)| alert.labels.get(name) == Some(*value));
-            if !ours || !playbook.claims(&delivered) {
-                continue;
-            }
-            evaluated(rule, look.at)?;
-            if let RuleView { value: Some(value), query, .. } = view(look, question, rule, &delivered).await? {
-                return Ok(Some((Reading::Firing { value, query }, delivered)));
-            }
+    let named = rules.alerts(&playbook.replica_label, target.instance.as_str());
+    for (rule, alert) in named.filter(|(_, alert)| alert.state == RuleAlertState::Firing) {
+        // As it is delivered: with the external labels of the alert that we have.
+        let mut delivered = accepted.alert.labels.clone();
+        delivered.0.extend(alert.labels.0.clone());
+        let ours = wanted.iter().all(|(name, value)| alert.labels.get(name) == Some(*value));
+        if !ours || !playbook.claims(&delivered) {
+            continue;
+        }
+        evaluated(rule, look.at)?;
+        if let RuleView { value: Some(value), query, .. } = view(look, question, rules, rule, &delivered).await? {
+            return Ok(Some((Reading::Firing { value, query }, delivered)));
         }
     }
     Ok(None)
@@ -258,17 +258,18 @@ pub(super) fn evaluated(rule: &AlertingRule, at: Timestamp) -> Answer<()> {
     }
 }
 
-async fn view(look: &Look, question: Question<'_>, rule: &AlertingRule, delivered: &LabelSet) -> Answer<RuleView> {
-    let replica = &question.playbook.replica_label;
+async fn view(look: &Look, question: Question<'_>, rules: &Rules, rule: &AlertingRule, delivered: &LabelSet) -> Answer<RuleView> {
+    let (replica, instance) = (&question.playbook.replica_label, question.target.instance.as_str());
     // Every label that Prometheus has must be in the payload; external labels are in the payload only.
     let ours = |labels: &LabelSet| {
         let mut named = labels.clone();
         named.0.remove("__name__");
-        named.within(delivered) && named.get(replica) == Some(question.target.instance.as_str())
+        named.within(delivered)
     };
-    let listed = rule.alerts.iter().filter(|alert| ours(&alert.labels)).map(|alert| alert.state);
-    let listed = listed.max_by_key(|state| *state == RuleAlertState::Firing);
-    let series = look.series(&rule.query, |sample| ours(&sample.labels)).await?;
+    let listed = rules.alerts(replica, instance).filter(|(by, alert)| std::ptr::eq(*by, rule) && ours(&alert.labels));
+    let listed = listed.map(|(_, alert)| alert.state).max_by_key(|state| *state == RuleAlertState::Firing);
+    let mut series = look.series(&rule.query, replica, instance).await?;
+    series.retain(|sample| ours(&sample.labels));
     let value = match series.as_slice() {
         [] => None,
         [one] if one.value.is_finite() => Some(one.value),
@@ -369,16 +370,16 @@ async fn by_query(
 async fn replica(
     world: &World,
     Question { target, playbook, .. }: Question<'_>,
-    containers: &Answer<Vec<ContainerSummary>>,
-    servers: &Answer<Vec<Server>>,
+    look: &Look,
 ) -> Result<target::Replica, NoReplica> {
     let unanswered = |why: &Unanswered| NoReplica::Unanswered(why.clone());
-    let containers = containers.as_ref().map_err(unanswered)?;
-    let picked = target::pick(containers, target).map_err(NoReplica::Unmatched)?;
+    let containers = look.containers.as_ref().map_err(unanswered)?;
+    let named = containers.find(LABEL_INSTANCE, target.instance.as_str());
+    let picked = target::pick(named, target).map_err(NoReplica::Unmatched)?;
     let container = world.engine.inspect(&picked.id).await.map_err(NoReplica::Unanswered)?;
-    let servers = servers.as_ref().map_err(unanswered)?;
+    let servers = look.servers.as_ref().map_err(unanswered)?;
     let resolve = if playbook.infrastructure { target::resolve_any } else { target::resolve };
-    resolve(target, &container, containers, servers).map_err(|why| match why.reason {
+    resolve(target, &container, containers.all(), servers.all()).map_err(|why| match why.reason {
         // Not that it is no replica of ours: nobody can say.
         Reason::OwnInfrastructureUnknown => NoReplica::Unanswered(Unanswered::new(why.reason, why.detail)),
         _ => NoReplica::Unmatched(why),

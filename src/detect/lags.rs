@@ -4,10 +4,11 @@ use jiff::Timestamp;
 
 use crate::decide::playbook::Confirm;
 use crate::detect::confirm::{Question, one_value, target_labels, unbindable};
+use crate::detect::shelf::Rules;
 use crate::edge::promql::Template;
 use crate::reason::Reason;
 use crate::target;
-use crate::world::{AlertingRule, Answer, Metrics, RuleAlert, RuleAlertState, Unanswered};
+use crate::world::{Answer, Metrics, RuleAlert, RuleAlertState, Unanswered};
 
 /// Every alert that fires for the target began before its container started, and the recovery query calls it well: a rule
 /// that looks back over a window goes on about the process before. Whoever restarted the container has cured it, or nobody
@@ -15,7 +16,7 @@ use crate::world::{AlertingRule, Answer, Metrics, RuleAlert, RuleAlertState, Una
 pub(super) async fn lags(
     metrics: &dyn Metrics,
     question: Question<'_>,
-    rules: &Answer<Vec<AlertingRule>>,
+    rules: &Answer<Rules>,
     replica: &target::Replica,
     at: Timestamp,
 ) -> Option<Unanswered> {
@@ -26,10 +27,10 @@ pub(super) async fn lags(
     let ours = |alert: &&RuleAlert| {
         let mut delivered = accepted.alert.labels.clone();
         delivered.0.extend(alert.labels.0.clone());
-        let named = alert.labels.get(&playbook.replica_label) == Some(target.instance.as_str());
-        named && alert.state == RuleAlertState::Firing && playbook.claims(&delivered)
+        alert.state == RuleAlertState::Firing && playbook.claims(&delivered)
     };
-    let began = rules.iter().flat_map(|rule| &rule.alerts).filter(ours).filter_map(|alert| alert.active_at).max()?;
+    let named = rules.alerts(&playbook.replica_label, target.instance.as_str()).map(|(_, alert)| alert);
+    let began = named.filter(ours).filter_map(|alert| alert.active_at).max()?;
     if began >= started {
         return None;
     }

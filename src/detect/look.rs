@@ -18,21 +18,22 @@ use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
-use crate::world::{AlertingRule, Answer, ContainerSummary, Metrics, Sample, ScrapeTarget, Server, World};
+use crate::detect::shelf::{Rules, Shelf};
+use crate::world::{Answer, ContainerSummary, Metrics, Sample, ScrapeTarget, Server, World};
 
 /// What was seen at one instant.
 pub struct Look {
     pub at: Timestamp,
-    pub rules: Answer<Vec<AlertingRule>>,
-    pub scrapes: Answer<Vec<ScrapeTarget>>,
-    pub containers: Answer<Vec<ContainerSummary>>,
-    pub servers: Answer<Vec<Server>>,
+    pub rules: Answer<Rules>,
+    pub scrapes: Answer<Shelf<ScrapeTarget>>,
+    pub containers: Answer<Shelf<ContainerSummary>>,
+    pub servers: Answer<Shelf<Server>>,
     metrics: Arc<dyn Metrics>,
     /// By query.
     series: Mutex<HashMap<String, Series>>,
 }
 
-type Series = Arc<OnceCell<Answer<Vec<Sample>>>>;
+type Series = Arc<OnceCell<Answer<Shelf<Sample>>>>;
 type Flight = Shared<BoxFuture<'static, Arc<Look>>>;
 
 /// Whoever looks through the same one shares its looks. Cheap to clone; each process has one.
@@ -74,17 +75,26 @@ impl Look {
             world.engine.containers(),
             world.balancer.servers(),
         );
-        Look { at, rules, scrapes, containers, servers, metrics: world.metrics.clone(), series: Mutex::default() }
+        Look {
+            at,
+            rules: rules.map(Rules::new),
+            scrapes: scrapes.map(Shelf::new),
+            containers: containers.map(Shelf::new),
+            servers: servers.map(Shelf::new),
+            metrics: world.metrics.clone(),
+            series: Mutex::default(),
+        }
     }
 
-    /// The series of a rule's own expression at the instant of the look that `ours` picks, asked for once.
+    /// The series of a rule's own expression at the instant of the look that have this value in this label, asked for once.
     ///
     /// # Errors
     /// As [`Metrics::instant`].
-    pub async fn series(&self, query: &str, ours: impl Fn(&Sample) -> bool) -> Answer<Vec<Sample>> {
+    pub async fn series(&self, query: &str, label: &str, value: &str) -> Answer<Vec<Sample>> {
         let cell = self.series.lock().unwrap_or_else(PoisonError::into_inner).entry(query.to_owned()).or_default().clone();
-        let answer = cell.get_or_init(|| self.metrics.instant(query, self.at)).await;
-        answer.as_ref().map(|series| series.iter().filter(|sample| ours(sample)).cloned().collect()).map_err(Clone::clone)
+        let asked = || async { self.metrics.instant(query, self.at).await.map(Shelf::new) };
+        let answer = cell.get_or_init(asked).await;
+        answer.as_ref().map(|series| series.find(label, value).into_iter().cloned().collect()).map_err(Clone::clone)
     }
 }
 
@@ -95,6 +105,7 @@ mod tests {
 
     use super::*;
     use crate::sim::shop::inventory;
+    use crate::world::AlertingRule;
 
     /// Answers every question after a second, and counts.
     struct Slow(Arc<dyn Metrics>, Arc<AtomicUsize>, Arc<AtomicUsize>);
@@ -131,7 +142,7 @@ mod tests {
                 let asked = world.clock.now();
                 let look = looks.look(&world).await;
                 assert!(look.at >= asked, "it saw what was before the question");
-                drop(look.series("vector(1)", |_| true).await);
+                drop(look.series("vector(1)", "instance", "a").await);
                 look.at
             })
         };

@@ -1,38 +1,32 @@
 //! The replicas beside the one in hand: who serves, who is sick, and since when. What nobody can say is an error, because
 //! the blast radius is counted with it.
 
-use std::collections::BTreeMap;
-
 use jiff::Timestamp;
 
 use crate::decide::evidence::Sibling;
 use crate::decide::playbook::Confirm;
 use crate::detect::confirm::{Question, SCRAPE_SLACK, evaluated, seconds};
+use crate::detect::look::Look;
+use crate::detect::shelf::{Rules, Shelf};
 use crate::reason::Reason;
-use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER};
+use crate::target::{self, Instance, LABEL_INSTANCE, LABEL_SERVER, LABEL_SERVICE};
 use crate::world::{AlertingRule, Answer, ContainerSummary, ScrapeTarget, Server, ServerStatus, Unanswered};
 
 /// Every opted-in replica of the service, with what the balancer and the rules say of it.
-pub(super) fn siblings(
-    question: Question<'_>,
-    rules: &Answer<Vec<AlertingRule>>,
-    scrapes: &Answer<Vec<ScrapeTarget>>,
-    containers: &Answer<Vec<ContainerSummary>>,
-    servers: &Answer<Vec<Server>>,
-    at: Timestamp,
-) -> Answer<Vec<Sibling>> {
+pub(super) fn siblings(question: Question<'_>, look: &Look) -> Answer<Vec<Sibling>> {
+    let Look { at, rules, scrapes, containers, servers, .. } = look;
+    let at = *at;
     let containers = containers.as_ref().map_err(Clone::clone)?;
     let servers = servers.as_ref().map_err(Clone::clone)?;
     let rules = rules.as_ref().map_err(Clone::clone)?;
     judged_lately(question, rules, at)?;
-    let sick = sick(question, rules);
     let scrapes = scrapes.as_ref().map_err(Clone::clone)?;
     let sibling = |container: &ContainerSummary| -> Answer<Sibling> {
         let name = container.labels.get(LABEL_INSTANCE).cloned().unwrap_or_else(|| container.name.to_string());
         let instance = Instance::try_from(name).map_err(|error| Unanswered::new(Reason::RadiusUnknown, error.to_string()))?;
         let path = container.labels.get(LABEL_SERVER);
-        let server = path.and_then(|path| servers.iter().find(|server| server.path.to_string() == *path));
-        let (mut alerts, mut active_at) = sick.get(&instance).cloned().unwrap_or_default();
+        let server = path.and_then(|path| servers.find(LABEL_SERVER, path).into_iter().next());
+        let Sick { mut alerts, mut active_at } = sick(question, rules, &instance);
         let unseen = !seen(question, scrapes, &instance, at);
         let down = server.is_some_and(|server| server.status == ServerStatus::Down && !server.drained && !server.maintenance);
         if unseen {
@@ -53,12 +47,13 @@ pub(super) fn siblings(
             active_at,
         })
     };
-    let ours = target::of_service(containers, &question.target.service);
+    let service = &question.target.service;
+    let ours = target::of_service(containers.find(LABEL_SERVICE, service.as_str()), service);
     let siblings: Vec<Sibling> = ours.iter().map(|container| sibling(container)).collect::<Answer<_>>()?;
     for label in [LABEL_INSTANCE, LABEL_SERVER] {
         // A leftover twin would be counted as a replica that serves.
         if let Some(twice) = twice(&ours, label) {
-            let detail = format!("several containers of {} are labelled {label}={twice}", question.target.service);
+            let detail = format!("several containers of {service} are labelled {label}={twice}");
             return Err(Unanswered::new(Reason::RadiusUnknown, detail));
         }
     }
@@ -66,7 +61,7 @@ pub(super) fn siblings(
 }
 
 /// Every rule that could call a replica sick is evaluated: what a rule no longer looks at is not well because of that.
-fn judged_lately(question: Question<'_>, rules: &[AlertingRule], at: Timestamp) -> Answer<()> {
+fn judged_lately(question: Question<'_>, rules: &Rules, at: Timestamp) -> Answer<()> {
     let ours = |rule: &&AlertingRule| {
         let mut labels = question.accepted.alert.labels.clone();
         labels.0.extend(rule.labels.0.clone());
@@ -77,9 +72,8 @@ fn judged_lately(question: Question<'_>, rules: &[AlertingRule], at: Timestamp) 
 }
 
 /// Prometheus' last scrape of the replica went well, and not long ago.
-fn seen(question: Question<'_>, scrapes: &[ScrapeTarget], instance: &Instance, at: Timestamp) -> bool {
-    let named = |scrape: &&ScrapeTarget| scrape.labels.get(&question.playbook.replica_label) == Some(instance.as_str());
-    scrapes.iter().filter(named).any(|scrape| {
+fn seen(question: Question<'_>, scrapes: &Shelf<ScrapeTarget>, instance: &Instance, at: Timestamp) -> bool {
+    scrapes.find(&question.playbook.replica_label, instance.as_str()).into_iter().any(|scrape| {
         let allowed = seconds(2.0 * scrape.interval_seconds) + SCRAPE_SLACK;
         scrape.health == "up" && scrape.last_scrape.is_some_and(|last| at.duration_since(last) <= allowed)
     })
@@ -92,26 +86,30 @@ fn twice<'a>(containers: &[&'a ContainerSummary], label: &str) -> Option<&'a str
     values.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
-pub(super) type Sick = BTreeMap<Instance, (Vec<String>, Option<Timestamp>)>;
+/// What the rules have against one replica.
+#[derive(Default)]
+pub(super) struct Sick {
+    /// Names of the alerts that are pending or firing for it, each once.
+    pub alerts: Vec<String>,
+    /// Since when the earliest.
+    pub active_at: Option<Timestamp>,
+}
 
-/// Which replicas have a pending or firing alert under any playbook of the service, and since when the earliest.
-pub(super) fn sick(question: Question<'_>, rules: &[AlertingRule]) -> Sick {
-    let mut sick = Sick::new();
-    for alert in rules.iter().flat_map(|rule| &rule.alerts) {
-        // A matcher may name an external label, which Prometheus does not list: those come from the delivered alert.
-        let mut labels = question.accepted.alert.labels.clone();
-        labels.0.extend(alert.labels.0.clone());
-        let claimed = question.siblings.iter().filter(|p| p.service == question.target.service && p.claims(&labels));
-        let names = claimed.filter_map(|playbook| alert.labels.get(&playbook.replica_label));
-        for instance in names.filter_map(|name| Instance::try_from(name.to_owned()).ok()) {
-            let entry = sick.entry(instance).or_default();
-            entry.0.push(alert.labels.alertname().to_owned());
-            entry.1 = [entry.1, alert.active_at].into_iter().flatten().min();
+/// What pends or fires for this replica under any playbook of the service.
+pub(super) fn sick(question: Question<'_>, rules: &Rules, instance: &Instance) -> Sick {
+    let mut sick = Sick::default();
+    for playbook in question.siblings.iter().filter(|playbook| playbook.service == question.target.service) {
+        for (_, alert) in rules.alerts(&playbook.replica_label, instance.as_str()) {
+            // A matcher may name an external label, which Prometheus does not list: those come from the delivered alert.
+            let mut labels = question.accepted.alert.labels.clone();
+            labels.0.extend(alert.labels.0.clone());
+            if playbook.claims(&labels) {
+                sick.alerts.push(alert.labels.alertname().to_owned());
+                sick.active_at = [sick.active_at, alert.active_at].into_iter().flatten().min();
+            }
         }
     }
-    for (alerts, _) in sick.values_mut() {
-        alerts.sort();
-        alerts.dedup();
-    }
+    sick.alerts.sort();
+    sick.alerts.dedup();
     sick
 }
