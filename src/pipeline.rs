@@ -103,7 +103,7 @@ async fn road(context: &Context, scribe: &mut Scribe, record: &Record) -> Result
         Phase::Accepted | Phase::Confirmed | Phase::Decided => {
             let playbook = claim(context, record)?;
             let evidence = confirm_patiently(context, scribe, record, &playbook).await?;
-            let plan = decided(context, scribe, &playbook, &evidence).await?;
+            let plan = decided(context, scribe, &playbook, &evidence)?;
             let permit = guarded(context, scribe, &playbook, evidence, plan).await?;
             act::carry_out(context, scribe, permit).await?
         }
@@ -151,8 +151,7 @@ async fn confirm_patiently(
         aborted = abort::ordered(&context.journal, record.id) => return Err(aborted),
         evidence = looking => evidence?,
     };
-    let event = Event::Confirmed { evidence: Box::new(evidence.clone()) };
-    scribe.must(evidence.at, event).await.map_err(Ending::unwritten)?;
+    scribe.hold(evidence.at, Event::Confirmed { evidence: Box::new(evidence.clone()) });
     Ok(evidence)
 }
 
@@ -182,10 +181,10 @@ pub fn unclear(reading: &Reading) -> bool {
 }
 
 /// What should be done?
-async fn decided(context: &Context, scribe: &mut Scribe, playbook: &Playbook, evidence: &Evidence) -> Result<Plan, Ending> {
+fn decided(context: &Context, scribe: &mut Scribe, playbook: &Playbook, evidence: &Evidence) -> Result<Plan, Ending> {
     let now = context.world.clock.now();
     let explained = decide(playbook, evidence, now);
-    scribe.must(now, Event::Decided { decision: explained.clone() }).await.map_err(Ending::unwritten)?;
+    scribe.hold(now, Event::Decided { decision: explained.clone() });
     plan_of(explained)
 }
 
@@ -198,23 +197,29 @@ pub fn plan_of(explained: Explained) -> Result<Plan, Ending> {
     }
 }
 
-/// May we, now? Evaluated and consumed in the journal's writer, in one transaction with the intent.
+/// May we, now? Evaluated and consumed in the journal's writer, in one transaction with the intent and the start of the
+/// first step, which only looks.
 async fn guarded(
     context: &Context,
-    scribe: &Scribe,
+    scribe: &mut Scribe,
     playbook: &Playbook,
     evidence: Evidence,
     plan: Plan,
 ) -> Result<Permit<Live>, Ending> {
     let (playbook, limits, clock, id) = (playbook.clone(), context.limits, context.world.clock.clone(), scribe.record());
-    let admission = context.journal.transact(move |state| {
+    let admission = scribe.transact(move |state| {
         let now = clock.now();
         if let Some(aborted) = abort::of(state, id) {
             return (Vec::new(), Err(aborted));
         }
         let request = Request { playbook: &playbook, limits: &limits, evidence: &evidence, plan: &plan };
         match admit(&state.books, &request, id, now) {
-            Admission::Admitted { granted, intent } => (vec![Draft::of(id, now, Event::Intent { intent })], Ok(granted)),
+            Admission::Admitted { granted, intent } => {
+                let first = Event::StepStarted { step: Step::CaptureEvidence };
+                let begun = matches!(granted, Granted::Live(_)).then_some(first);
+                let events = [Event::Intent { intent }].into_iter().chain(begun);
+                (events.map(|event| Draft::of(id, now, event)).collect(), Ok(granted))
+            }
             Admission::Refused(assessment) => {
                 let ending = Ending::refused(&assessment);
                 let event = Event::Refused { guards: assessment.checks, recurred: assessment.recurred };
@@ -222,8 +227,7 @@ async fn guarded(
             }
         }
     });
-    let (_, granted) = admission.await.map_err(Ending::unwritten)?;
-    match granted? {
+    match admission.await.map_err(Ending::unwritten)?? {
         Granted::Live(permit) => Ok(permit),
         Granted::Shadow(permit) => {
             let detail = words::would_remediate(permit.plan());
@@ -240,7 +244,7 @@ async fn judged(context: &Context, scribe: &mut Scribe, record: &Record, acted: 
         judgement = verdict => judgement,
         () = context.shutdown.cancelled() => return Err(Ending::interrupted(Reason::ShuttingDown, "stopped while verifying")),
     };
-    scribe.note(context.world.clock.now(), Event::Judged { judgement: judgement.clone() }).await;
+    scribe.hold(context.world.clock.now(), Event::Judged { judgement: judgement.clone() });
     Ok(judgement)
 }
 

@@ -1,6 +1,11 @@
 //! Writes one record's entries in their order. What must be durable before something is done is written with
-//! [`Scribe::must`]; what has already happened is written with [`Scribe::note`], which never fails: while the journal
-//! cannot be written the entries wait here, in order, and [`Scribe::settle`] stays until they are on disk.
+//! [`Scribe::must`] or decided in the writer with [`Scribe::transact`]; what has already happened is written with
+//! [`Scribe::note`], which never fails: while the journal cannot be written the entries wait here, in order, and
+//! [`Scribe::settle`] stays until they are on disk.
+//!
+//! What is only a step on the way to the next entry waits for that one ([`Scribe::hold`]), because each commit is a sync
+//! of the disk between an alert and its cure. Promise: nothing outside is changed while
+//! something is held, but for a readmit, which no journal holds up.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::JournalError;
 use crate::audit::journal::Journal;
+use crate::audit::state::State;
 use crate::event::{Draft, Event, RecordId, Step};
 use crate::reason::{Outcome, Reason};
 use crate::world::{Call, Clock};
@@ -54,18 +60,38 @@ impl Scribe {
     /// The journal could not be written. The entry is dropped: what it announces must not be done.
     pub async fn must(&mut self, now: jiff::Timestamp, event: Event) -> Result<(), JournalError> {
         let draft = Draft::of(self.record, now, event);
+        self.transact(move |_| (vec![draft], ())).await
+    }
+
+    /// What `decide` makes of the newest state, durable when this returns `Ok`, together with everything that waited.
+    ///
+    /// # Errors
+    /// The journal could not be written. What was decided is dropped.
+    pub async fn transact<T: Send + 'static>(
+        &mut self,
+        decide: impl FnOnce(&State) -> (Vec<Draft>, T) + Send + 'static,
+    ) -> Result<T, JournalError> {
         let mut drafts: Vec<Draft> = self.backlog.iter().cloned().collect();
-        drafts.push(draft.clone());
-        self.journal.transact(move |_| (drafts, ())).await?;
+        let decided = self.journal.transact(move |state| {
+            let (more, value) = decide(state);
+            drafts.extend(more);
+            (drafts, value)
+        });
+        let (entries, value) = decided.await?;
         self.backlog.clear();
-        self.remember(&draft.event);
-        Ok(())
+        entries.iter().for_each(|entry| self.remember(&entry.event));
+        Ok(value)
+    }
+
+    /// For what nothing outside follows from before the next entry, in whose commit it will be.
+    pub fn hold(&mut self, now: jiff::Timestamp, event: Event) {
+        self.backlog.push_back(Draft::of(self.record, now, event));
     }
 
     /// For what has happened already: on disk now, or as soon as the journal can be written.
     pub async fn note(&mut self, now: jiff::Timestamp, event: Event) {
         self.remember(&event);
-        self.backlog.push_back(Draft::of(self.record, now, event));
+        self.hold(now, event);
         if let Err(error) = self.flush().await {
             tracing::error!(record = %self.record, %error, waiting = self.backlog.len(), "the journal cannot be written; entries wait");
         }
@@ -75,10 +101,7 @@ impl Scribe {
         if self.backlog.is_empty() {
             return Ok(());
         }
-        let drafts: Vec<Draft> = self.backlog.iter().cloned().collect();
-        self.journal.transact(move |_| (drafts, ())).await?;
-        self.backlog.clear();
-        Ok(())
+        self.transact(|_| (Vec::new(), ())).await
     }
 
     /// Waits until nothing waits any more. When the program is to stop, a few attempts must do.
@@ -121,7 +144,9 @@ impl Scribe {
     }
 
     fn remember(&mut self, event: &Event) {
-        if let Event::StepStarted { step } = event {
+        if let Event::StepStarted { step } = event
+            && !self.begun.contains(step)
+        {
             self.begun.push(*step);
         }
     }

@@ -1,4 +1,5 @@
-//! The five steps, one function each: start on disk, call, look, end on disk.
+//! The five steps, one function each: start on disk, call, look, end on disk. An end is held for the commit of the next
+//! start where only looks lie between the two.
 
 use std::time::Duration;
 
@@ -68,9 +69,10 @@ impl Steps<'_> {
         }
     }
 
-    async fn end(&mut self, step: Step, call: Call, note: Value) {
+    /// The step's end. It is on disk with the next entry: another step's start, or the record's end.
+    fn end(&mut self, step: Step, call: Call, note: Value) {
         let now = self.now();
-        self.scribe.note(now, Event::StepEnded { step, call, note }).await;
+        self.scribe.hold(now, Event::StepEnded { step, call, note });
     }
 
     /// As [`until`], and over at once when the program is to stop.
@@ -86,9 +88,8 @@ impl Steps<'_> {
         }
     }
 
-    /// What the container was before it is touched: inspect, health log, last log lines.
+    /// What the container was before it is touched: inspect, health log, last log lines. Its start is in the intent's commit.
     pub async fn capture_evidence(&mut self) -> Result<(), Ending> {
-        self.start(Step::CaptureEvidence).await?;
         let engine = &self.context.world.engine;
         let (container, logs) =
             tokio::join!(engine.inspect(&self.plan.container), engine.logs(&self.plan.container, self.plan.logs));
@@ -96,11 +97,11 @@ impl Steps<'_> {
         let note = json!({ "container": container.ok(), "logs": logs.ok() });
         match missing {
             None => {
-                self.end(Step::CaptureEvidence, Call::Done, note).await;
+                self.end(Step::CaptureEvidence, Call::Done, note);
                 Ok(())
             }
             Some(why) => {
-                self.end(Step::CaptureEvidence, Call::Failed(why.clone()), note).await;
+                self.end(Step::CaptureEvidence, Call::Failed(why.clone()), note);
                 if self.plan.evidence_required {
                     return Err(Ending::interrupted(Reason::EvidenceMissing, why));
                 }
@@ -116,7 +117,7 @@ impl Steps<'_> {
         if let Call::Failed(why) | Call::Unknown(why) = &call {
             let (why, detail) = (why.clone(), format!("draining {}: {why}", self.plan.server));
             self.drain_unknown = matches!(call, Call::Unknown(_));
-            self.end(Step::Drain, call, json!({ "server": self.plan.server, "why": why })).await;
+            self.end(Step::Drain, call, json!({ "server": self.plan.server, "why": why }));
             return Err(Ending::failed(Reason::DrainFailed, detail));
         }
         let within = self.plan.drain.within.get();
@@ -137,13 +138,13 @@ impl Steps<'_> {
             Ok(emptied) => emptied,
             Err(aborted) => {
                 let note = json!({ "server": self.plan.server, "after": took });
-                self.end(Step::Drain, Call::Failed(aborted.detail.clone()), note).await;
+                self.end(Step::Drain, Call::Failed(aborted.detail.clone()), note);
                 return Err(aborted);
             }
         };
         match emptied {
             Ok(()) => {
-                self.end(Step::Drain, Call::Done, json!({ "server": self.plan.server, "emptied_in": took })).await;
+                self.end(Step::Drain, Call::Done, json!({ "server": self.plan.server, "emptied_in": took }));
                 Ok(())
             }
             Err(left) if self.context.shutdown.is_cancelled() => {
@@ -151,14 +152,13 @@ impl Steps<'_> {
                     Step::Drain,
                     Call::Failed("asked to stop".to_owned()),
                     json!({ "server": self.plan.server, "left": left }),
-                )
-                .await;
+                );
                 Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop while it drained"))
             }
             Err(left) => {
                 let proceed = self.plan.drain.on_timeout == OnTimeout::Proceed;
                 let note = json!({ "server": self.plan.server, "after": took, "left": left, "proceed": proceed });
-                self.end(Step::Drain, Call::Failed(format!("not empty in {}", self.plan.drain.within)), note).await;
+                self.end(Step::Drain, Call::Failed(format!("not empty in {}", self.plan.drain.within)), note);
                 if proceed {
                     return Ok(());
                 }
@@ -183,7 +183,7 @@ impl Steps<'_> {
             Call::Unknown(why) => restarted_after_all(&self.context.world, &self.plan, &why).await,
             known => known,
         };
-        self.end(Step::Restart, call.clone(), json!({ "container": self.plan.container })).await;
+        self.end(Step::Restart, call.clone(), json!({ "container": self.plan.container }));
         match call {
             Call::Done => Ok(acted_at),
             Call::Failed(why) => Err(Ending::failed(Reason::RestartFailed, why)),
@@ -205,20 +205,25 @@ impl Steps<'_> {
         let took = crate::words::roughly(self.now().duration_since(acted_at));
         match healthy {
             Ok(()) => {
-                self.end(Step::AwaitHealthy, Call::Done, json!({ "after": took })).await;
+                self.end(Step::AwaitHealthy, Call::Done, json!({ "after": took }));
                 Ok(())
             }
             Err(why) if self.context.shutdown.is_cancelled() => {
                 // Readmitted next; the balancer's own check keeps traffic away until it is healthy. The next process verifies.
-                self.end(Step::AwaitHealthy, Call::Unknown("asked to stop".to_owned()), json!({ "after": took, "state": why }))
-                    .await;
+                self.end(Step::AwaitHealthy, Call::Unknown("asked to stop".to_owned()), json!({ "after": took, "state": why }));
                 Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop while the container started"))
             }
             Err(why) => {
-                self.end(Step::AwaitHealthy, Call::Failed(why.clone()), json!({ "after": took })).await;
+                self.end(Step::AwaitHealthy, Call::Failed(why.clone()), json!({ "after": took }));
                 Err(Ending::failed(Reason::NotHealthyInTime, format!("not healthy within {}: {why}", self.plan.healthy_within)))
             }
         }
+    }
+
+    /// On disk at once: what comes next is to watch for minutes.
+    async fn readmitted(&mut self, call: Call, note: Value) {
+        let now = self.now();
+        self.scribe.note(now, Event::StepEnded { step: Step::Readmit, call, note }).await;
     }
 
     /// The server takes traffic again. Blocked by nothing: not by a pause, a breaker, an expired permit or the journal.
@@ -230,13 +235,13 @@ impl Steps<'_> {
             self.context.world.clock.sleep(wait).await;
             match readmit(&self.context.world, &self.plan.server, self.drain_unknown).await {
                 Ok(note) => {
-                    self.end(Step::Readmit, Call::Done, json!({ "server": self.plan.server, "note": note })).await;
+                    self.readmitted(Call::Done, json!({ "server": self.plan.server, "note": note })).await;
                     return Ok(());
                 }
                 Err(why) => last = why,
             }
         }
-        self.end(Step::Readmit, Call::Failed(last.clone()), json!({ "server": self.plan.server })).await;
+        self.readmitted(Call::Failed(last.clone()), json!({ "server": self.plan.server })).await;
         Err(Ending::failed(Reason::ReadmitFailed, format!("{}: {last}; it is tried again until it works", self.plan.server)))
     }
 }
