@@ -53,6 +53,7 @@ mutants! {
     LastLookIdentity: "no look at the container before drain and restart",
     LastLookDrained: "no look at the drain before restart",
     LastLookSiblings: "no look at the siblings before drain and restart",
+    LastLookFresh: "a look before drain and restart may be as old as it likes",
     OutcomeLookup: "a restart without an answer is repeated, not looked at",
     ReadmitOnExit: "a run that ends early does not readmit",
     Reconcile: "nobody compares the balancer with the journal",

@@ -31,6 +31,7 @@ pub mod story;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
@@ -45,6 +46,9 @@ use crate::world::World;
 
 /// When the simulated world begins: 2026-01-05T03:00:00Z, a Monday at 3 am.
 const BEGINNING: i64 = 1_767_582_000;
+
+/// How often a process that stands still sees whether it may go on.
+const STILL: Duration = Duration::from_secs(1);
 
 /// The world. Cheap to clone.
 #[derive(Clone)]
@@ -75,6 +79,8 @@ pub struct State {
     ids: u64,
     life: u64,
     doom: Option<Doom>,
+    /// Which process stands still, and until when.
+    still: Option<(u64, Instant)>,
 }
 
 type Doom = Arc<dyn Fn() -> bool + Send + Sync>;
@@ -159,6 +165,7 @@ impl Sim {
             ids: 0,
             life: 0,
             doom: None,
+            still: None,
         };
         Sim { inner: Arc::new(Inner { born: Instant::now(), state: Mutex::new(state) }) }
     }
@@ -204,6 +211,23 @@ impl Sim {
         let mut state = self.lock();
         state.life += 1;
         state.doom = None;
+    }
+
+    /// The process that lives now stands still, as one whose machine is suspended: whatever it asked is answered only after
+    /// this long.
+    pub fn stand_still(&self, how_long: Duration) {
+        let mut state = self.lock();
+        state.still = Some((state.life, Instant::now() + how_long));
+    }
+
+    /// Nobody stands still any longer.
+    pub fn go_on(&self) {
+        self.lock().still = None;
+    }
+
+    /// Whether the process that lives now stands still.
+    pub fn is_still(&self) -> bool {
+        self.lock().is_still()
     }
 
     /// How many processes have died.
@@ -255,6 +279,10 @@ impl State {
         self.now = to;
     }
 
+    fn is_still(&self) -> bool {
+        self.still.is_some_and(|(life, until)| life == self.life && Instant::now() < until)
+    }
+
     fn effect(&mut self, what: What) {
         let effect = Effect { at: self.now, what };
         if let Some(mut witness) = self.witness.take() {
@@ -283,6 +311,11 @@ impl Ports {
     /// A call's answer is on its way.
     async fn leave(&self, point: Point) {
         self.stage(point, When::After).await;
+        // Only here: a process that stands still between its last look and the call that follows is beyond every look.
+        while self.sim.deaths() == self.life && self.sim.is_still() {
+            tokio::time::sleep(STILL).await;
+        }
+        self.die_if_doomed().await;
     }
 
     async fn stage(&self, point: Point, when: When) {

@@ -1,6 +1,8 @@
 //! What is read again immediately before drain and before restart. The plan was made seconds ago; since then a person
 //! may have paused us, somebody else may have restarted the container, or the balancer may have forgotten the drain.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -15,6 +17,10 @@ use crate::pipeline::{Context, Ending};
 use crate::reason::{Outcome, Reason};
 use crate::words;
 use crate::world::{Clock, Server};
+
+/// How long the two questions of one look may take together. After more, as on a machine that was suspended meanwhile, what
+/// was answered first says nothing about now, and both are asked again while the permit lives.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// When a run began, by the clock and by what no jump of the clock moves.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +46,7 @@ impl Began {
 pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
     leave(context, permit, began)?;
     let plan = permit.plan();
-    // Before the balancer: the Engine may take its time, and who serves changes sooner than which container it is.
-    identity(context, plan).await?;
-    let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
+    let servers = look(context, permit, began).await?;
     let server = servers.iter().find(|server| server.path == plan.server);
     let server = server
         .ok_or_else(|| Ending::interrupted(Reason::ServerMissing, format!("the balancer no longer has {}", plan.server)))?;
@@ -60,8 +64,7 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began
 /// `interrupted`, with the reason: the server is drained and has to be readmitted.
 pub async fn before_restart(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
     let plan = permit.plan();
-    identity(context, plan).await?;
-    let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
+    let servers = look(context, permit, began).await?;
     let drained = servers.iter().any(|server| server.path == plan.server && server.drained);
     if !drained && !off(Mutant::LastLookDrained) {
         return Err(Ending::interrupted(Reason::DrainLost, drain_lost(plan)));
@@ -69,6 +72,20 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>, began: Beg
     enough_left(plan, &servers)?;
     // Last of all, because it costs nothing and a person's word counts most.
     leave(context, permit, began)
+}
+
+/// The container is the one that is meant, and these are the servers: both of within a moment.
+async fn look(context: &Context, permit: &Permit<Live>, began: Began) -> Result<Vec<Server>, Ending> {
+    loop {
+        let begun = Instant::now();
+        // Before the balancer: the Engine may take its time, and who serves changes sooner than which container it is.
+        identity(context, permit.plan()).await?;
+        let servers = context.world.balancer.servers().await.map_err(|why| Ending::interrupted(why.reason, why.detail))?;
+        if begun.elapsed() <= FRESH || off(Mutant::LastLookFresh) {
+            return Ok(servers);
+        }
+        leave(context, permit, began)?;
+    }
 }
 
 /// Abort, pause, mode, permit, clock, shutdown: what this process knows itself.

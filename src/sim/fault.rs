@@ -79,6 +79,8 @@ pub enum Fault {
     KillAfter(u64),
     /// Is asked to stop, and started again.
     Stop,
+    /// Stands still for so long.
+    Still(Duration),
     Pause(Option<usize>),
     Resume(Option<usize>),
     Mode(usize, Mode),
@@ -125,6 +127,7 @@ impl Scene {
             Fault::Reload => self.sim.with(|state| state.reload_balancer()),
             Fault::PagerDown(down) => self.sim.with(|state| state.pager.down = *down),
             Fault::Silenced(service, on) => self.silence(*service, *on),
+            Fault::Still(how_long) => self.sim.stand_still(*how_long),
             Fault::Clock(ahead) => self.sim.with(|state| state.clock_ahead = SignedDuration::from_secs(*ahead)),
             Fault::Then(point, inner) => {
                 let (scene, inner) = (self.clone(), inner.clone());
@@ -274,6 +277,7 @@ impl Scene {
     /// Everything that was broken is whole; who leaks still leaks.
     pub fn put_right(&self) {
         self.sim.disarm();
+        self.sim.go_on();
         for fault in [
             Fault::Prometheus(Trouble::None),
             Fault::EngineDown(false),

@@ -92,7 +92,7 @@ impl fmt::Display for Violation {
 struct Walk<'a> {
     scenario: &'a Scenario,
     fold: State,
-    /// Drains and restarts so far, with the playbook that asked for them.
+    /// Drains so far, by when they were admitted, with the playbook that asked for them.
     drains: Vec<(Timestamp, &'a Act, PlaybookName)>,
     restarts: BTreeMap<RecordId, u32>,
     /// When something last happened to the pager, or to a silence.
@@ -230,11 +230,12 @@ impl<'a> Walk<'a> {
             });
             let until = undone.map_or_else(|| notes.last().map_or(note.at, |last| last.at), |undone| undone.at);
             let excused = after().take_while(|later| later.at <= until).any(|later| {
-                use Fault::{BalancerDown, Clock, Full, Maintenance, RefusesReady, Unsynced};
+                use Fault::{BalancerDown, Clock, Full, Maintenance, RefusesReady, Still, Unsynced};
                 match &later.what {
                     Noted::Died | Noted::DidNotStart | Noted::Stopped => true,
                     Noted::Fault(fault) => {
-                        matches!(fault, BalancerDown(_) | RefusesReady(_) | Full(_) | Unsynced(_) | Maintenance(..) | Clock(_))
+                        let ours = matches!(fault, Full(_) | Unsynced(_) | Clock(_) | Still(_));
+                        ours || matches!(fault, BalancerDown(_) | RefusesReady(_) | Maintenance(..))
                     }
                     _ => false,
                 }

@@ -83,10 +83,10 @@ impl Liveness {
         let complaints = scene.sim.with(|state| {
             let now = state.now;
             let full = context.journal.pretends_to_fail();
-            let well = alive && !state.pager.down && !full && state.clock_ahead.is_zero();
+            let well = alive && !state.is_still() && !state.pager.down && !full && state.clock_ahead.is_zero();
             self.calm = if well { self.calm.or(Some(now)) } else { None };
             let mut complaints = self.silent(state, context);
-            if full && alive && !state.pager.down {
+            if full && alive && !state.is_still() && !state.pager.down {
                 complaints.extend(self.unsaid(state));
             } else {
                 self.refused = None;

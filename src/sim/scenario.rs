@@ -81,6 +81,7 @@ impl Scenario {
         };
         scenario.script = script(&mut dice, &scenario);
         scenario.more();
+        scenario.still();
         scenario
     }
 
@@ -105,6 +106,36 @@ impl Scenario {
         }
         for peer in &mut self.peers {
             peer.late = dice.one_in(2);
+        }
+        self.script.sort_by_key(|(at, _)| *at);
+    }
+
+    /// A process that stands still in the middle of a run, longer than some permits live, and what happens meanwhile: from
+    /// dice of their own, too.
+    fn still(&mut self) {
+        let mut dice = Dice::new(self.seed, 7);
+        if !dice.one_in(4) {
+            return;
+        }
+        let leaks: Vec<_> = self.script.iter().filter(|(_, fault)| matches!(fault, Fault::Leaks(_))).map(|(at, _)| *at).collect();
+        if leaks.is_empty() {
+            return;
+        }
+        let at = dice.of(&leaks) + dice.seconds(0, 60);
+        // Once it drains, the container is looked at next right before the restart.
+        let last_look = |fault| Fault::Then(Point::Drain, Box::new(Fault::Then(Point::Inspect, Box::new(fault))));
+        let still = Fault::Still(dice.seconds(20, 240));
+        if dice.one_in(2) {
+            let meanwhile = match dice.below(3) {
+                0 => Fault::ForeignRestart(NEWEST),
+                1 => Fault::Reload,
+                _ => Fault::Hangs(replica(&mut dice, self), true),
+            };
+            self.script.push((at, last_look(still)));
+            self.script.push((at, last_look(meanwhile)));
+        } else {
+            let point = dice.of(&[Point::Drain, Point::Logs, Point::Servers, Point::Silences]);
+            self.script.push((at, Fault::Then(point, Box::new(still))));
         }
         self.script.sort_by_key(|(at, _)| *at);
     }

@@ -149,6 +149,24 @@ async fn a_clock_that_jumps_between_drain_and_restart_readmits() {
     }
 }
 
+/// A machine that is suspended in the middle of the last look: what was answered before says nothing about now.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_looks_again() {
+    for (how_long, reason) in [(20, Reason::ContainerChanged), (300, Reason::PermitExpired)] {
+        let bench = bench().await;
+        bench.sim.at(When::After, Point::Drain, 1, move |sim| {
+            sim.at(When::After, Point::Inspect, 1, move |sim| {
+                sim.stand_still(secs(how_long));
+                // The look has seen the process before this one.
+                sim.replica(TWO, |replica, now| replica.restart(now));
+            });
+        });
+        is(&one_run(&bench).await, Outcome::Interrupted, reason);
+        assert!(restarts(&bench).is_empty(), "still for {how_long}s, and restarted what somebody else had restarted");
+        all_serve(&bench);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_playbook_taken_back_to_shadow_stops_the_run() {
     let bench = bench().await;

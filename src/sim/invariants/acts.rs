@@ -30,14 +30,17 @@ impl<'a> Walk<'a> {
                 };
                 self.may(at, act, &record, &intent);
                 self.blind(at, act);
-                self.often(at, act, &intent);
+                // Rails count from the admission; a process that stands still may drain a good while after it.
+                let admitted = record.steps.first().map_or(act.program_now, |run| run.started_at);
+                let admitted = at.saturating_sub(act.program_now.duration_since(admitted)).unwrap_or(at);
+                self.often(admitted, act, &intent);
                 // Evidence may be some seconds old; what Prometheus lists since then is not held against it.
                 let seen = record.evidence.as_ref().is_some_and(|evidence| act.program_now.duration_since(evidence.at) <= SEEN);
                 let limit = self.playbook(&intent.playbook).map(|playbook| playbook.guards.blast_radius.max_unhealthy);
                 self.must(Invariant::I3, at, !seen || limit.is_none_or(|limit| limit.allows(act.sick, act.all)), || {
                     format!("{} of {} are sick, at most {limit:?}", act.sick, act.all)
                 });
-                self.drains.push((at, act, intent.playbook.clone()));
+                self.drains.push((admitted, act, intent.playbook.clone()));
             }
             What::Restart { container, drained, .. } => {
                 let record = self.running(Step::Restart, |intent| intent.plan.container == *container);
