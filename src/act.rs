@@ -1,8 +1,8 @@
 //! Drain, restart, readmit: the only room that changes anything outside.
 //!
 //! Promises:
-//! - Every step's start is on disk before its call, and its end before the next call. When the journal cannot be written, drain and
-//!   restart do not happen; readmit does, and is written down when the journal is back.
+//! - Every step's start is on disk before its call, and its end before the next call that changes anything.
+//!   When the journal cannot be written, drain and restart do not happen; readmit does, and is written down later.
 //! - Right before drain and right before restart everything that may have changed is read again: pause, mode, permit,
 //!   the container's id and start, and before the restart also that the server is still drained.
 //! - A person's abort ends a run that has not begun its restart, promptly while it drains (`abort`).

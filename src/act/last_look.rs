@@ -18,9 +18,14 @@ use crate::reason::{Outcome, Reason};
 use crate::words;
 use crate::world::{Clock, Server};
 
-/// How long the two questions of one look may take together. After more, as on a machine that was suspended meanwhile, what
-/// was answered first says nothing about now, and both are asked again while the permit lives.
+/// How long the two questions of one look may take together. After more, as in a process that was stopped meanwhile, what was
+/// answered first says nothing about now, and both are asked again. (A machine that was suspended is seen by its clock.)
 const FRESH: Duration = Duration::from_secs(10);
+/// Looks that may take longer before the run is broken off.
+const LOOKS: u32 = 3;
+/// How old the evidence may be when the drain begins: what the rail lets pass, and what the commit of the intent, the capture
+/// and the last look take where nothing stalls.
+const EVIDENCE: SignedDuration = SignedDuration::from_secs(45);
 
 /// When a run began, by the clock and by what no jump of the clock moves.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +62,7 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began
         return Err(Ending::interrupted(Reason::ServerDrained, format!("somebody else drained {}", plan.server)));
     }
     enough_left(plan, &servers)?;
+    evidence(context, permit)?;
     leave(context, permit, began)
 }
 
@@ -76,7 +82,7 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>, began: Beg
 
 /// The container is the one that is meant, and these are the servers: both of within a moment.
 async fn look(context: &Context, permit: &Permit<Live>, began: Began) -> Result<Vec<Server>, Ending> {
-    loop {
+    for _ in 0..LOOKS {
         let begun = Instant::now();
         // Before the balancer: the Engine may take its time, and who serves changes sooner than which container it is.
         identity(context, permit.plan()).await?;
@@ -86,6 +92,21 @@ async fn look(context: &Context, permit: &Permit<Live>, began: Began) -> Result<
         }
         leave(context, permit, began)?;
     }
+    let detail = format!("the Engine and the balancer took more than {}s to answer, {LOOKS} times", FRESH.as_secs());
+    Err(Ending::interrupted(Reason::EvidenceStale, detail))
+}
+
+/// The disk may have stalled in the very commit that gave leave, or the process have stood still since.
+fn evidence(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
+    let record = permit.record();
+    let seen = context.journal.read(|state| state.open.get(&record)?.evidence.as_ref().map(|evidence| evidence.at));
+    let age = seen.map(|seen| context.world.clock.now().duration_since(seen));
+    if age.is_some_and(|age| age <= EVIDENCE) || off(Mutant::ShelfLife) {
+        return Ok(());
+    }
+    let age = age.map_or_else(|| "of an unknown age".to_owned(), |age| format!("{} old", words::roughly(age)));
+    let detail = format!("the evidence is {age}, must be younger than {}", words::roughly(EVIDENCE));
+    Err(Ending::interrupted(Reason::EvidenceStale, detail))
 }
 
 /// Abort, pause, mode, permit, clock, shutdown: what this process knows itself.

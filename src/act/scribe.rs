@@ -109,7 +109,7 @@ impl Scribe {
         let mut last = LAST_ATTEMPTS;
         let mut waits = RETRIES.iter().chain(std::iter::repeat(&RETRIES[RETRIES.len() - 1]));
         while let Err(error) = self.flush().await {
-            if let JournalError::Illegal(_) = error {
+            if let JournalError::Illegal(_) | JournalError::Unwritable { .. } = error {
                 // A bug of ours, and no wait mends it: say it loudly, and close what can be closed.
                 tracing::error!(record = %self.record, %error, "the journal refuses the record's entries");
                 self.backlog.clear();

@@ -374,10 +374,15 @@ fn clock(books: &Books, now: Timestamp) -> RailCheck {
     }
 }
 
-/// What was seen long ago says nothing of now: a disk that stalls between the look and the intent must not act on it.
+/// What was seen long ago says nothing of now, and what was seen in the future has no age. A disk that stalls in the intent's
+/// own commit is noticed before the drain (`act::last_look`).
 fn shelf_life(request: &Request<'_>, now: Timestamp) -> RailCheck {
     let age = now.duration_since(request.evidence.at);
     let detail = format!("the evidence is {} old, must be younger than {}", words::roughly(age), words::roughly(SHELF_LIFE));
+    if -age > CLOCK_TOLERANCE {
+        let detail = format!("the clock is {} behind the evidence", words::roughly(-age));
+        return refuse(Rail::Evidence, Reason::ClockUnreliable, detail, Some(-age));
+    }
     if age < SHELF_LIFE { pass(Rail::Evidence, detail) } else { refuse(Rail::Evidence, Reason::EvidenceStale, detail, None) }
 }
 

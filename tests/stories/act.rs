@@ -149,7 +149,7 @@ async fn a_clock_that_jumps_between_drain_and_restart_readmits() {
     }
 }
 
-/// A machine that is suspended in the middle of the last look: what was answered before says nothing about now.
+/// A process that is stopped in the middle of the last look: what was answered before says nothing about now.
 #[tokio::test(start_paused = true)]
 async fn a_process_that_stood_still_looks_again() {
     for (how_long, reason) in [(20, Reason::ContainerChanged), (300, Reason::PermitExpired)] {
@@ -165,6 +165,33 @@ async fn a_process_that_stood_still_looks_again() {
         assert!(restarts(&bench).is_empty(), "still for {how_long}s, and restarted what somebody else had restarted");
         all_serve(&bench);
     }
+}
+
+/// A disk that stalls in the intent's commit, or a process that is stopped while it captures evidence, looks the same: by the
+/// time of the drain what was seen is old.
+#[tokio::test(start_paused = true)]
+async fn old_evidence_drains_nothing() {
+    let bench = bench().await;
+    bench.sim.at(When::After, Point::Logs, 1, |sim| sim.stand_still(secs(60)));
+    let record = one_run(&bench).await;
+    is(&record, Outcome::Interrupted, Reason::EvidenceStale);
+    untouched(&bench);
+}
+
+/// An Engine that always takes longer than a look may: the run is broken off and says so.
+#[tokio::test(start_paused = true)]
+async fn looks_that_take_too_long_end_the_run() {
+    let bench = bench().await;
+    bench.sim.at(When::After, Point::Drain, 1, |sim| {
+        for nth in 1..=3 {
+            sim.at(When::After, Point::Inspect, nth, |sim| sim.stand_still(secs(11)));
+        }
+    });
+    let record = one_run(&bench).await;
+    is(&record, Outcome::Interrupted, Reason::EvidenceStale);
+    assert!(record.detail.contains("3 times"), "{}", record.detail);
+    assert!(restarts(&bench).is_empty());
+    all_serve(&bench);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,6 +13,8 @@ use crate::sim::ledger::Act;
 const BLIND: SignedDuration = SignedDuration::from_secs(50);
 /// How old evidence is that was gathered without delay.
 const SEEN: SignedDuration = SignedDuration::from_secs(1);
+/// How old the evidence may be at the drain, with the drain's own way to the balancer.
+const STALE: SignedDuration = SignedDuration::from_secs(50);
 /// How long before an effect a silence or the pager's death may have come, so that the evidence was older.
 const HUSHED: SignedDuration = SignedDuration::from_secs(30);
 
@@ -30,6 +32,10 @@ impl<'a> Walk<'a> {
                 };
                 self.may(at, act, &record, &intent);
                 self.blind(at, act);
+                let seen_at = record.evidence.as_ref().map(|evidence| act.program_now.duration_since(evidence.at));
+                self.must(Invariant::I1, at, seen_at.is_some_and(|age| age <= STALE), || {
+                    format!("{path} is drained for what was seen {seen_at:?} ago")
+                });
                 // Rails count from the admission; a process that stands still may drain a good while after it.
                 let admitted = record.steps.first().map_or(act.program_now, |run| run.started_at);
                 let admitted = at.saturating_sub(act.program_now.duration_since(admitted)).unwrap_or(at);
