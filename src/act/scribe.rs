@@ -4,8 +4,8 @@
 //! [`Scribe::settle`] stays until they are on disk.
 //!
 //! What is only a step on the way to the next entry waits for that one ([`Scribe::hold`]), because each commit is a sync
-//! of the disk between an alert and its cure. Promise: nothing outside is changed while
-//! something is held, but for a readmit, which no journal holds up.
+//! of the disk between an alert and its cure. Promise: nothing outside is changed while something is
+//! held, but for a readmit, which no journal holds up.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -275,9 +275,17 @@ fn an_entry_that_would_not_read_back_is_refused() {
     if let Event::Confirmed { evidence } = &mut draft.event {
         evidence.reading = crate::decide::evidence::Reading::Firing { value: f64::NAN, query: "q".to_owned() };
     }
-    let refused = now(journal.append(draft));
+    let refused = now(journal.append(draft.clone()));
     assert!(matches!(refused, Err(JournalError::Unwritable { kind: "confirmed", .. })), "{refused:?}");
     assert_eq!(journal.head().seq, 1);
+    // Its record is not kept open by it either: what can never be written is not tried for ever.
+    let (id, at) = (draft.record.expect("of a record"), draft.at);
+    let mut scribe = crate::act::scribe::Scribe::new(journal.clone(), id);
+    scribe.hold(at, draft.event);
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let settled = scribe.settle(&crate::edge::clock::SystemClock, &shutdown);
+    assert!(settled.now_or_never().is_some(), "it goes on trying");
+    assert!(journal.read(|state| state.open.is_empty()), "the record stays open");
 }
 
 /// A file that lost its name still takes writes. Nobody may be told that a pause is on disk then.

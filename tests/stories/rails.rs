@@ -278,6 +278,11 @@ fn a_clock_behind_the_journal_and_evidence_past_its_shelf_life_are_refused() {
     assert_eq!(asked.refusal(Rail::Evidence), None);
     asked.evidence.at = at(-15);
     assert_eq!(asked.refusal(Rail::Evidence), Some((Reason::EvidenceStale, None)));
+    // Evidence of the future has no age.
+    asked.evidence.at = at(5);
+    assert_eq!(asked.refusal(Rail::Evidence), None);
+    asked.evidence.at = at(6);
+    assert_eq!(asked.refusal(Rail::Evidence), Some((Reason::ClockUnreliable, Some(6))));
 }
 
 /// Closed, open, half-open, probing; what the rail does and what people are told.
