@@ -87,6 +87,16 @@ fn told(outcome: &Outcome) -> serde_json::Value {
     })
 }
 
+/// How a run of many seeds says how far it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    None,
+    /// One line, on a terminal.
+    InPlace,
+    /// A line now and then, in a log.
+    Lines,
+}
+
 fn jobs(args: &SimArgs) -> usize {
     args.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1).max(1)
 }
@@ -95,7 +105,11 @@ fn many(args: &SimArgs) -> anyhow::Result<Exit> {
     let jobs = jobs(args);
     let (next, stop) = (AtomicU64::new(args.from), AtomicBool::new(false));
     let (totals, trouble) = (Mutex::new(Totals::default()), Mutex::new(None));
-    let progress = std::io::stderr().is_terminal() && !args.json;
+    let progress = match std::io::stderr().is_terminal() {
+        _ if args.json => Progress::None,
+        true => Progress::InPlace,
+        false => Progress::Lines,
+    };
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -119,7 +133,7 @@ fn many(args: &SimArgs) -> anyhow::Result<Exit> {
         return Err(error);
     }
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if progress {
+    if progress == Progress::InPlace {
         eprintln!();
     }
     totals.print(args.json);
@@ -127,7 +141,7 @@ fn many(args: &SimArgs) -> anyhow::Result<Exit> {
 }
 
 impl Totals {
-    fn add(&mut self, outcome: Outcome, progress: bool, args: &SimArgs) {
+    fn add(&mut self, outcome: Outcome, progress: Progress, args: &SimArgs) {
         self.seeds += 1;
         self.world_time += outcome.world_time;
         self.faults += outcome.faults;
@@ -140,9 +154,15 @@ impl Totals {
         if !outcome.violations.is_empty() {
             self.failed.push(outcome);
         }
-        if progress && self.seeds.is_multiple_of(10) {
-            eprint!("\r{} of {} seeds, {} violations", self.seeds, args.seeds, self.failed.len());
-            let _ = std::io::stderr().flush();
+        let so_far = || format!("{} of {} seeds, {} violations", self.seeds, args.seeds, self.failed.len());
+        match progress {
+            Progress::None => {}
+            Progress::InPlace if self.seeds.is_multiple_of(10) => {
+                eprint!("\r{}", so_far());
+                let _ = std::io::stderr().flush();
+            }
+            Progress::Lines if self.seeds.is_multiple_of(1_000) => eprintln!("{}", so_far()),
+            Progress::InPlace | Progress::Lines => {}
         }
     }
 
