@@ -112,6 +112,30 @@ impl LabelSet {
     }
 }
 
+/// Something that has labels to be matched.
+pub trait Labelled {
+    fn label(&self, name: &str) -> Option<&str>;
+}
+
+impl Labelled for LabelSet {
+    fn label(&self, name: &str) -> Option<&str> {
+        self.get(name)
+    }
+}
+
+/// Labels laid over others: as if `over` had been written into a copy of `under`, without the copy.
+#[derive(Clone, Copy)]
+pub struct Overlaid<'a> {
+    pub over: &'a LabelSet,
+    pub under: &'a LabelSet,
+}
+
+impl Labelled for Overlaid<'_> {
+    fn label(&self, name: &str) -> Option<&str> {
+        self.over.get(name).or_else(|| self.under.get(name))
+    }
+}
+
 impl<const N: usize> From<[(&str, &str); N]> for LabelSet {
     fn from(pairs: [(&str, &str); N]) -> Self {
         LabelSet(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
@@ -132,8 +156,8 @@ impl fmt::Debug for Fingerprint {
 
 impl Matcher {
     /// True when `labels` satisfy this matcher; a label that is not there counts as the empty string.
-    pub fn matches(&self, labels: &LabelSet) -> bool {
-        let have = labels.get(&self.name).unwrap_or_default();
+    pub fn matches(&self, labels: &impl Labelled) -> bool {
+        let have = labels.label(&self.name).unwrap_or_default();
         let regex_matches = || self.regex.as_ref().is_some_and(|regex| regex.is_match(have));
         match self.op {
             MatchOp::Equal => have == self.value,

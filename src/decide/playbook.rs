@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{LabelSet, Matcher};
+use crate::alert::{Labelled, Matcher};
 use crate::period::Period;
 use crate::target::{PlaybookName, ServiceName};
 
@@ -188,12 +188,12 @@ impl Mode {
 
 impl Playbook {
     /// True when the alert is this playbook's: every matcher matches, and its name is not reserved.
-    pub fn claims(&self, labels: &LabelSet) -> bool {
-        labels.alertname() != HEARTBEAT && self.matches(labels)
+    pub fn claims(&self, labels: &impl Labelled) -> bool {
+        labels.label("alertname") != Some(HEARTBEAT) && self.matches(labels)
     }
 
     /// True when every matcher matches. A playbook without matchers matches nothing.
-    pub fn matches(&self, labels: &LabelSet) -> bool {
+    pub fn matches(&self, labels: &impl Labelled) -> bool {
         !self.matchers.is_empty() && self.matchers.iter().all(|matcher| matcher.matches(labels))
     }
 

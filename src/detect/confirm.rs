@@ -9,7 +9,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::alert::LabelSet;
+use crate::alert::{LabelSet, Overlaid};
 use crate::decide::evidence::{Evidence, NoReplica, Reading, Veto};
 use crate::decide::playbook::{Confirm, Playbook, Threshold};
 use crate::detect::look::{Look, Looks};
@@ -204,13 +204,13 @@ async fn by_another_rule(look: &Look, question: Question<'_>, rules: &Rules) -> 
     let wanted = target_labels(&playbook.replica_label, target, &accepted.alert.labels);
     let named = rules.alerts(&playbook.replica_label, target.instance.as_str());
     for (rule, alert) in named.filter(|(_, alert)| alert.state == RuleAlertState::Firing) {
+        let ours = wanted.iter().all(|(name, value)| alert.labels.get(name) == Some(*value));
+        if !ours || !playbook.claims(&Overlaid { over: &alert.labels, under: &accepted.alert.labels }) {
+            continue;
+        }
         // As it is delivered: with the external labels of the alert that we have.
         let mut delivered = accepted.alert.labels.clone();
         delivered.0.extend(alert.labels.0.clone());
-        let ours = wanted.iter().all(|(name, value)| alert.labels.get(name) == Some(*value));
-        if !ours || !playbook.claims(&delivered) {
-            continue;
-        }
         evaluated(rule, look.at)?;
         if let RuleView { value: Some(value), query, .. } = view(look, question, rules, rule, &delivered).await? {
             return Ok(Some((Reading::Firing { value, query }, delivered)));

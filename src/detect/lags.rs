@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::alert::Overlaid;
 use crate::decide::playbook::Confirm;
 use crate::detect::confirm::{Question, one_value, target_labels, unbindable};
 use crate::detect::shelf::Rules;
@@ -25,8 +26,7 @@ pub(super) async fn lags(
         return None;
     };
     let ours = |alert: &&RuleAlert| {
-        let mut delivered = accepted.alert.labels.clone();
-        delivered.0.extend(alert.labels.0.clone());
+        let delivered = Overlaid { over: &alert.labels, under: &accepted.alert.labels };
         alert.state == RuleAlertState::Firing && playbook.claims(&delivered)
     };
     let named = rules.alerts(&playbook.replica_label, target.instance.as_str()).map(|(_, alert)| alert);

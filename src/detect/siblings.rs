@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 
+use crate::alert::Overlaid;
 use crate::decide::evidence::Sibling;
 use crate::decide::playbook::Confirm;
 use crate::detect::confirm::{Question, SCRAPE_SLACK, evaluated, seconds};
@@ -101,9 +102,7 @@ pub(super) fn sick(question: Question<'_>, rules: &Rules, instance: &Instance) -
     for playbook in question.siblings.iter().filter(|playbook| playbook.service == question.target.service) {
         for (_, alert) in rules.alerts(&playbook.replica_label, instance.as_str()) {
             // A matcher may name an external label, which Prometheus does not list: those come from the delivered alert.
-            let mut labels = question.accepted.alert.labels.clone();
-            labels.0.extend(alert.labels.0.clone());
-            if playbook.claims(&labels) {
+            if playbook.claims(&Overlaid { over: &alert.labels, under: &question.accepted.alert.labels }) {
                 sick.alerts.push(alert.labels.alertname().to_owned());
                 sick.active_at = [sick.active_at, alert.active_at].into_iter().flatten().min();
             }
