@@ -123,7 +123,12 @@ impl Scribe {
                     return;
                 }
             }
-            clock.sleep(*waits.next().unwrap_or(&RETRIES[0])).await;
+            let wait = clock.sleep(*waits.next().unwrap_or(&RETRIES[0]));
+            tokio::select! {
+                biased;
+                () = wait => {}
+                () = self.journal.mended() => {}
+            }
         }
     }
 

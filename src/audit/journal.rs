@@ -194,6 +194,20 @@ impl Journal {
         self.inner.published.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Waits until commits succeed again after one that failed; for ever, if the last one did not fail.
+    pub async fn mended(&self) {
+        let mut news = self.watch();
+        let failing = || self.trouble().is_some();
+        if !failing() {
+            return std::future::pending().await;
+        }
+        while failing() {
+            if news.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// For drills: while `true`, every commit fails as on a full disk.
     pub fn pretend_full(&self, full: bool) {
         self.inner.published.full.store(full, Ordering::Relaxed);

@@ -42,6 +42,7 @@ async fn drive(world: &mut World, acknowledged: &mut Vec<String>) -> Result<(), 
     settled(world).await?;
     deliver(world, acknowledged).await?;
     settled(world).await?;
+    counted(world).await?;
     while world.stop().await? != 0 {
         world.alive()?;
         settled(world).await?;
@@ -68,6 +69,19 @@ async fn deliver(world: &mut World, acknowledged: &mut Vec<String>) -> Result<()
         tokio::time::sleep(LOOK).await;
     }
     Err(format!("the webhook is not taken, last end {last:?}"))
+}
+
+/// The textfile is there. Each heartbeat writes it, so that one which could not be written is made good by the next.
+async fn counted(world: &mut World) -> Result<(), String> {
+    let until = Instant::now() + HANG;
+    while Instant::now() < until {
+        world.alive()?;
+        if world.folder.path().join("text/remediator.prom").exists() {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Err("no textfile is written".to_owned())
 }
 
 /// The sick replica was restarted, everybody serves, and no record is open.

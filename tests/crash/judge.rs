@@ -105,9 +105,7 @@ fn lines(world: &World, records: &Records<'_>, must: &mut impl FnMut(bool, Strin
 fn textfile(world: &World, must: &mut impl FnMut(bool, String)) {
     let torn = crate::life::torn_textfile(world.folder.path());
     world.torn.iter().chain(&torn).for_each(|what| must(false, what.clone()));
-    // It is written when a heartbeat has come back; a life may be over before the one after a failed one.
-    let missed = world.log().contains("the heartbeat did not get through");
-    must(missed || world.folder.path().join("text/remediator.prom").exists(), "no textfile".to_owned());
+    must(world.folder.path().join("text/remediator.prom").exists(), "no textfile".to_owned());
 }
 
 /// A journal that a living program could not write was told of: the trouble lasts until the next commit.
@@ -129,7 +127,10 @@ fn pages(world: &World, records: &Records<'_>, entries: &[Told], must: &mut impl
             Event::Closed { outcome, .. } if !outcome.is_settled() => Some(told.entry.clone()),
             _ => None,
         });
-        let Some(closed) = closed else { continue };
+        // An entry that waited for the journal says when it happened, not when it was on the disk. Until then the record was open,
+        // and what had to be paged for was the journal itself.
+        let waited = world.log().contains(&format!("entries wait record={id}"));
+        let Some(closed) = closed.filter(|_| !waited) else { continue };
         let next = entries.iter().filter(|told| told.entry.seq > closed.seq);
         let next = next.filter(|told| matches!(told.entry.event, Event::Accepted { .. } | Event::WatchEnded { .. }));
         let until = next.map(|told| told.entry.at).next().or(last).unwrap_or(closed.at);
