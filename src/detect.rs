@@ -19,6 +19,7 @@ mod siblings;
 pub mod watchdog;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -229,7 +230,7 @@ fn intake(
             (AlertStatus::Firing, None, Some(id)) => {
                 let accepted = accepted(claim, &fingerprint, origin);
                 if state.books.watches.get(&claim.key).is_some_and(|watch| !watch.knows(&accepted)) {
-                    drafts.push(Draft::global(now, Event::Joined { accepted: Box::new(accepted), of: Some(id) }));
+                    drafts.push(Draft::global(now, Event::Joined { accepted: Arc::new(accepted), of: Some(id) }));
                 }
                 (Some(id), ReceiptState::Folded, "this episode is being watched and is asked about again now")
             }
@@ -247,7 +248,7 @@ fn intake(
                     return Err(Unavailable::new(Reason::StoreUnavailable, detail));
                 }
                 let id = new_record();
-                drafts.push(Draft::of(id, now, Event::Accepted { accepted: Box::new(accepted(claim, &fingerprint, origin)) }));
+                drafts.push(Draft::of(id, now, Event::Accepted { accepted: Arc::new(accepted(claim, &fingerprint, origin)) }));
                 met.insert(claim.key.clone(), (id, vec![fingerprint.clone()]));
                 opened += 1;
                 (Some(id), ReceiptState::Accepted, "written down; Prometheus is asked next")

@@ -4,6 +4,8 @@
 //! transition and refuses all others, so that neither a bug nor a doctored file can make a record say something that
 //! the walk cannot do. Pure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -48,14 +50,14 @@ pub struct Draft {
 pub enum Event {
     /// An alert of ours was taken in; 2xx follows only after this is on disk.
     Accepted {
-        accepted: Box<Accepted>,
+        accepted: Arc<Accepted>,
     },
     /// Another firing of the same episode joined. Written once per alert; repeats are only counted.
     Folded {
         alert: Member,
     },
     Confirmed {
-        evidence: Box<Evidence>,
+        evidence: Arc<Evidence>,
     },
     Decided {
         decision: Explained,
@@ -67,7 +69,7 @@ pub enum Event {
     },
     /// Everything passed and was consumed; nothing outside is done before this is on disk.
     Intent {
-        intent: Box<Intent>,
+        intent: Arc<Intent>,
     },
     StepStarted {
         step: Step,
@@ -92,7 +94,7 @@ pub enum Event {
     },
     /// A firing was delivered for an episode that is being watched, and says something that the watch did not know.
     Joined {
-        accepted: Box<Accepted>,
+        accepted: Arc<Accepted>,
         /// The record that the watch points to, so that it is found by this alert, too.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<RecordId>,
@@ -274,13 +276,15 @@ pub struct Record {
     pub outcome: Option<Outcome>,
     pub reason: Option<Reason>,
     pub detail: String,
+    /// Shared with the entry that said so and with the watch that comes after, as are evidence and intent: thousands of records
+    /// may be open, and each stands in two states.
     #[serde(flatten)]
-    pub accepted: Accepted,
+    pub accepted: Arc<Accepted>,
     pub members: Vec<Member>,
-    pub evidence: Option<Evidence>,
+    pub evidence: Option<Arc<Evidence>>,
     pub decision: Option<Explained>,
     pub guards: Vec<RailCheck>,
-    pub intent: Option<Intent>,
+    pub intent: Option<Arc<Intent>>,
     pub steps: Vec<StepRun>,
     pub judgement: Option<Judgement>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -408,7 +412,7 @@ impl Record {
                 outcome: None,
                 reason: None,
                 detail: String::new(),
-                accepted: (**accepted).clone(),
+                accepted: Arc::clone(accepted),
                 members: Vec::new(),
                 evidence: None,
                 decision: None,
@@ -438,7 +442,7 @@ impl Record {
             (phase, Event::Folded { alert }) if phase != Closed => self.members.push(alert.clone()),
             // Asked again: the answer was not yet clear, or a crash came before the decision was admitted.
             (Accepted | Confirmed | Decided, Event::Confirmed { evidence }) => {
-                self.evidence = Some((**evidence).clone());
+                self.evidence = Some(Arc::clone(evidence));
                 self.phase = Confirmed;
             }
             (Confirmed, Event::Decided { decision }) => {
@@ -451,7 +455,7 @@ impl Record {
             }
             (Decided, Event::Intent { intent }) if self.abort.is_none() => {
                 self.guards.clone_from(&intent.guards);
-                self.intent = Some((**intent).clone());
+                self.intent = Some(Arc::clone(intent));
                 self.phase = Admitted;
             }
             (Admitted, Event::StepStarted { step }) if self.may_start(*step) => self.steps.push(StepRun {

@@ -47,15 +47,15 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Most alerts in one request: one page is a few kilobytes, and thousands may stand.
 const TOGETHER: usize = 500;
 
-/// What Alertmanager should know, and what of it is still to be told.
+/// What Alertmanager should know, and what of it is still to be told. Thousands may stand: labels and pages are shared.
 #[derive(Default)]
 struct Pages {
     /// For each episode, what its page is about and what it is known by.
-    about: BTreeMap<EpisodeKey, (About, LabelSet)>,
+    about: BTreeMap<EpisodeKey, (About, Arc<LabelSet>)>,
     /// All that stand, by their labels.
-    up: BTreeMap<LabelSet, PageAlert>,
+    up: BTreeMap<Arc<LabelSet>, Arc<PageAlert>>,
     /// New, or over, since anybody was told.
-    news: BTreeMap<LabelSet, PageAlert>,
+    news: BTreeMap<Arc<LabelSet>, Arc<PageAlert>>,
 }
 
 /// A page says the same as long as this is the same.
@@ -124,13 +124,16 @@ async fn send(context: &Context, external_url: &str, pages: &mut Pages, renew: b
     }
     let now = context.world.clock.now();
     let head = pages.look(context, external_url, now).await;
-    let news: Vec<PageAlert> = pages.news.values().cloned().collect();
+    let news: Vec<Arc<PageAlert>> = pages.news.values().cloned().collect();
     let standing = pages.up.iter().filter(|(labels, _)| renew && !pages.news.contains_key(*labels));
-    let standing: Vec<PageAlert> = standing.map(|(_, page)| renewed(page, &head)).collect();
+    let standing: Vec<Arc<PageAlert>> = standing.map(|(_, page)| Arc::clone(page)).collect();
+    let news = news.chunks(TOGETHER).map(|some| some.iter().map(|page| (**page).clone()).collect());
+    let standing = standing.chunks(TOGETHER).map(|some| some.iter().map(|page| renewed(page, &head)).collect());
     let mut sent = None;
     // What is new first; and one that is refused keeps none of the others back.
-    for some in news.chunks(TOGETHER).chain(standing.chunks(TOGETHER)) {
-        match context.world.pager.raise(some).await {
+    for some in news.chain(standing) {
+        let some: Vec<PageAlert> = some;
+        match context.world.pager.raise(&some).await {
             Ok(()) => {
                 some.iter().for_each(|page| drop(pages.news.remove(&page.labels)));
                 sent.get_or_insert(true);
@@ -164,16 +167,16 @@ impl Pages {
         }
         for watch in changed {
             let page = page(context, external_url, &watch, &head).await;
-            match self.about.insert(watch.key.clone(), (About::of(&watch), page.labels.clone())) {
-                Some((_, labels)) if labels != page.labels => self.end(&labels, now),
+            let labels = self.raise(page);
+            match self.about.insert(watch.key.clone(), (About::of(&watch), Arc::clone(&labels))) {
+                Some((_, before)) if before != labels => self.end(&before, now),
                 _ => {}
             }
-            self.raise(page);
         }
         let troubled = context.journal.trouble().filter(|_| !off(Mutant::StorePage));
         let page = store_trouble(&context.host, troubled.as_deref().unwrap_or_default(), now);
         match (troubled, self.up.get(&page.labels)) {
-            (Some(_), None) => self.raise(page),
+            (Some(_), None) => drop(self.raise(page)),
             (Some(_), Some(up)) if up.annotations != page.annotations => {
                 let starts_at = up.starts_at;
                 self.raise(PageAlert { starts_at, ..page });
@@ -184,14 +187,18 @@ impl Pages {
         head
     }
 
-    fn raise(&mut self, page: PageAlert) {
-        self.news.insert(page.labels.clone(), page.clone());
-        self.up.insert(page.labels.clone(), page);
+    /// Answers what it is known by.
+    fn raise(&mut self, page: PageAlert) -> Arc<LabelSet> {
+        let (labels, page) = (Arc::new(page.labels.clone()), Arc::new(page));
+        self.news.insert(Arc::clone(&labels), Arc::clone(&page));
+        self.up.insert(Arc::clone(&labels), page);
+        labels
     }
 
     fn end(&mut self, labels: &LabelSet, now: Timestamp) {
-        if let Some(page) = self.up.remove(labels) {
-            self.news.insert(labels.clone(), PageAlert { ends_at: Some(now), ..page });
+        if let Some((labels, page)) = self.up.remove_entry(labels) {
+            let page = Arc::unwrap_or_clone(page);
+            self.news.insert(labels, Arc::new(PageAlert { ends_at: Some(now), ..page }));
         }
     }
 }

@@ -151,7 +151,7 @@ async fn confirm_patiently(
         aborted = abort::ordered(&context.journal, record.id) => return Err(aborted),
         evidence = looking => evidence?,
     };
-    scribe.hold(evidence.at, Event::Confirmed { evidence: Box::new(evidence.clone()) });
+    scribe.hold(evidence.at, Event::Confirmed { evidence: Arc::new(evidence.clone()) });
     Ok(evidence)
 }
 

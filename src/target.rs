@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -145,7 +146,7 @@ pub struct Target {
 /// rules about the same sick replica.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct EpisodeKey(String);
+pub struct EpisodeKey(Arc<str>);
 
 /// A [`Target`] found as exactly one container and exactly one server with the container's address.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -223,7 +224,7 @@ impl Target {
         hash.update((service.len() as u64).to_be_bytes());
         hash.update(service.as_bytes());
         hash.update(self.instance.as_str().as_bytes());
-        EpisodeKey(hex(&hash.finalize()))
+        EpisodeKey(hex(&hash.finalize()).into())
     }
 }
 
@@ -238,7 +239,7 @@ impl EpisodeKey {
                 hash.update(part.as_bytes());
             }
         }
-        EpisodeKey(hex(&hash.finalize()))
+        EpisodeKey(hex(&hash.finalize()).into())
     }
 
     pub fn as_str(&self) -> &str {

@@ -7,6 +7,8 @@
 //!
 //! A new record is opened only when what there is to say has changed.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decide::decision::decide;
@@ -60,7 +62,7 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut Option<Time
                 healer: healer(),
                 ..about.clone()
             };
-            Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Box::new(accepted) })
+            Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Arc::new(accepted) })
         }
     };
     let over = matches!(draft.event, Event::WatchEnded { .. });

@@ -14,7 +14,7 @@ use remediator_bench::specimen::Specimen;
 /// The entry of an acceptance, as the first of a journal.
 fn acceptance(specimen: &Specimen) -> Entry {
     let accepted = specimen.record.accepted.clone();
-    Entry { seq: 1, at: specimen.now, record: Some(specimen.record.id), event: Event::Accepted { accepted: Box::new(accepted) } }
+    Entry { seq: 1, at: specimen.now, record: Some(specimen.record.id), event: Event::Accepted { accepted } }
 }
 
 fn functions(c: &mut Criterion) {

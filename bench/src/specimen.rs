@@ -50,7 +50,7 @@ impl Specimen {
             let closed = |bench: &Bench| bench.records().iter().all(Record::is_closed);
             anyhow::ensure!(bench.until(Duration::from_secs(900), closed).await, "a record stays open");
             let record = bench.records().into_iter().find(|record| record.intent.is_some()).context("nothing was admitted")?;
-            let evidence = record.evidence.clone().context("no evidence")?;
+            let evidence = record.evidence.as_deref().context("no evidence")?.clone();
             let rate = Rate { per: Period::from_secs(60), burst: 5 };
             let limits = Limits { fleet: rate, group: rate };
             Ok(Specimen { now: evidence.at, playbook, evidence, record, books: Books::default(), limits })

@@ -1,6 +1,7 @@
 //! A journal of any length: a valid chain, made once and kept under `target/bench` until it is deleted.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use jiff::{SignedDuration, Timestamp};
@@ -55,7 +56,7 @@ fn make(dir: &Path, records: u64) -> Result<()> {
             let at = began() + SignedDuration::from_millis(i64::try_from(number * 500)?);
             let id = id(at, number);
             let of = accepted.get(usize::try_from(number % TARGETS)?).context("a target")?.clone();
-            drafts.push(Draft::of(id, at, Event::Accepted { accepted: Box::new(of) }));
+            drafts.push(Draft::of(id, at, Event::Accepted { accepted: Arc::new(of) }));
             let (outcome, reason) = match number % 1_000 {
                 0 => (Outcome::Refused, Reason::Cooldown),
                 1..100 => (Outcome::UnknownCondition, Reason::InputMissing),

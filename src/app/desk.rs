@@ -135,7 +135,7 @@ impl Desk for FrontDesk {
         let mut keys = Vec::new();
         for id in receipts.iter().filter_map(|receipt| receipt.id) {
             if let Ok(Some(record)) = self.context.journal.record(id).await {
-                keys.push(record.accepted.key);
+                keys.push(record.accepted.key.clone());
             }
         }
         keys.sort();

@@ -71,7 +71,7 @@ pub(super) struct Kept {
     pub opened_seq: u64,
     /// Of its closing entry.
     pub hash: String,
-    pub record: Record,
+    pub record: Arc<Record>,
     /// Fingerprints and group keys of alerts that joined its episode after it was closed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub joined: BTreeSet<(String, String)>,

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
@@ -56,7 +57,7 @@ impl Bulk {
     /// An entry that the journal itself would refuse, or SQLite cannot write.
     pub fn append(&mut self, drafts: Vec<Draft>) -> Result<(), JournalError> {
         let (mut links, mut entries) = (Vec::new(), Vec::new());
-        let mut closed: BTreeMap<RecordId, Record> = BTreeMap::new();
+        let mut closed: BTreeMap<RecordId, Arc<Record>> = BTreeMap::new();
         for Draft { at, record, event } in drafts {
             let kind = event.kind();
             let entry = Entry { seq: self.state.head.seq + 1, at, record, event };
@@ -72,7 +73,7 @@ impl Bulk {
         }
         let mut records = BTreeMap::new();
         for (id, record) in &closed {
-            records.insert(*id, (self.opened.remove(id), record));
+            records.insert(*id, (self.opened.remove(id), &**record));
         }
         let watches = BTreeSet::new();
         let state = &self.state;

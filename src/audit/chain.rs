@@ -201,7 +201,7 @@ pub(super) fn walk(
         }
         let closed = state.apply(&entry).map_err(|illegal| Broken { seq: entry.seq, why: illegal.to_string() })?;
         state.head.hash.clone_from(&link.hash);
-        each(&link, &entry, closed.as_ref())?;
+        each(&link, &entry, closed.as_deref())?;
     }
     Anchor::vouched(anchor, &state)?;
     Ok(state)

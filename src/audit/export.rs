@@ -93,7 +93,7 @@ pub fn line(found: &Found) -> AuditLine<'_> {
         outcome: record.outcome,
         reason: reason(record),
         reason_code: record.reason,
-        fact: record.evidence.as_ref().map(fact),
+        fact: record.evidence.as_deref().map(fact),
         alert: LineAlert {
             fingerprint: &accepted.fingerprint,
             group_key: &accepted.group_key,
@@ -107,7 +107,7 @@ pub fn line(found: &Found) -> AuditLine<'_> {
         guards: &record.guards,
         steps: &record.steps,
         evidence: LineEvidence {
-            evidence: record.evidence.as_ref(),
+            evidence: record.evidence.as_deref(),
             checks: record.decision.as_ref().map_or(&[], |explained| &explained.checks),
             judgement: record.judgement.as_ref(),
         },

@@ -19,6 +19,13 @@ pub struct State {
     keys: BTreeSet<(EpisodeKey, RecordId)>,
 }
 
+/// What a batch changed beside its records.
+pub(super) struct Touched {
+    /// Any of the books but their watches and what changes with nearly every entry.
+    pub books: bool,
+    pub watches: BTreeSet<EpisodeKey>,
+}
+
 impl State {
     pub fn of(books: Books, open: BTreeMap<RecordId, Arc<Record>>, head: Head) -> State {
         let keys = open.values().map(|record| (record.accepted.key.clone(), record.id)).collect();
@@ -43,7 +50,7 @@ impl State {
     /// # Errors
     /// Every transition that [`Record::apply`] does not name, and an entry of a record that is not open; the state is
     /// left as it was.
-    pub fn apply(&mut self, entry: &Entry) -> Result<Option<Record>, IllegalTransition> {
+    pub fn apply(&mut self, entry: &Entry) -> Result<Option<Arc<Record>>, IllegalTransition> {
         let Some(id) = entry.record else {
             if must_have_record(&entry.event) {
                 return Err(nowhere(entry, "no record"));
@@ -68,11 +75,40 @@ impl State {
         self.books.apply(entry, record);
         self.head.seq = entry.seq;
         let closed = record.is_some_and(Record::is_closed);
-        let ended = if closed { self.open.remove(&id).map(Arc::unwrap_or_clone) } else { None };
+        let ended = if closed { self.open.remove(&id) } else { None };
         if let Some(record) = &ended {
             self.keys.remove(&(record.accepted.key.clone(), id));
         }
         Ok(ended)
+    }
+
+    /// Becomes the same as `ahead`, which is this state and one batch more. `records` are those that the batch is about.
+    pub(super) fn follow(&mut self, ahead: &State, records: impl Iterator<Item = RecordId>, touched: &Touched) {
+        for id in records {
+            if let Some(record) = ahead.open.get(&id) {
+                self.keys.insert((record.accepted.key.clone(), id));
+                self.open.insert(id, Arc::clone(record));
+            } else if let Some(record) = self.open.remove(&id) {
+                self.keys.remove(&(record.accepted.key.clone(), id));
+            }
+        }
+        for key in &touched.watches {
+            match ahead.books.watches.get(key) {
+                Some(watch) => drop(self.books.watches.insert(key.clone(), Arc::clone(watch))),
+                None => drop(self.books.watches.remove(key)),
+            }
+        }
+        // No `..`: a new field must say how it follows.
+        let Books { last_at, last_decision, live, shadow, pauses, drained, watches: _, anchored } = &ahead.books;
+        (self.books.last_at, self.books.last_decision) = (*last_at, *last_decision);
+        if touched.books {
+            self.books.live.clone_from(live);
+            self.books.shadow.clone_from(shadow);
+            self.books.pauses.clone_from(pauses);
+            self.books.drained.clone_from(drained);
+            self.books.anchored.clone_from(anchored);
+        }
+        self.head.clone_from(&ahead.head);
     }
 }
 

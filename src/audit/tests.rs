@@ -273,7 +273,7 @@ fn an_entry_that_would_not_read_back_is_refused() {
     }
     let mut draft = confirmed.expect("a reading");
     if let Event::Confirmed { evidence } = &mut draft.event {
-        evidence.reading = crate::decide::evidence::Reading::Firing { value: f64::NAN, query: "q".to_owned() };
+        Arc::make_mut(evidence).reading = crate::decide::evidence::Reading::Firing { value: f64::NAN, query: "q".to_owned() };
     }
     let refused = now(journal.append(draft.clone()));
     assert!(matches!(refused, Err(JournalError::Unwritable { kind: "confirmed", .. })), "{refused:?}");

@@ -2,6 +2,8 @@
 //!
 //! The walker knows what may follow what only by the phase of the record, as Act and Verify do; the fold is the judge.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
@@ -41,7 +43,7 @@ pub(crate) fn accepted(replica: u8) -> Accepted {
 }
 
 pub(crate) fn opens(number: u128, replica: u8, at: Timestamp) -> Draft {
-    Draft::of(id(number), at, Event::Accepted { accepted: Box::new(accepted(replica)) })
+    Draft::of(id(number), at, Event::Accepted { accepted: Arc::new(accepted(replica)) })
 }
 
 pub(crate) fn closes(number: u128, outcome: Outcome, at: Timestamp) -> Draft {
@@ -107,8 +109,8 @@ pub(crate) fn episode(number: u128, at: Timestamp, outcome: Outcome) -> Vec<Draf
     };
     let step = |step| [Event::StepStarted { step }, Event::StepEnded { step, call: Call::Done, note: serde_json::Value::Null }];
     let closed = Event::Closed { outcome, reason: Reason::RecoveryConfirmed, detail: String::new() };
-    let accepted = Event::Accepted { accepted: Box::new(accepted) };
-    let events = [accepted, evidence(&target, at, 0.9), decision(&target, at), Event::Intent { intent: Box::new(intent) }];
+    let accepted = Event::Accepted { accepted: Arc::new(accepted) };
+    let events = [accepted, evidence(&target, at, 0.9), decision(&target, at), Event::Intent { intent: Arc::new(intent) }];
     let events = events.into_iter().chain(step(Step::Drain)).chain(step(Step::Readmit)).chain([closed]);
     let over = Event::WatchEnded { key: target.key(), detail: "quiet".to_owned() };
     events.map(|event| Draft::of(id(number), at, event)).chain([Draft::global(at, over)]).collect()
@@ -157,8 +159,8 @@ impl Walker {
         // Said of an episode that is watched; while none is, of nothing.
         let watched = self.state.books.watches.values().nth(which as usize % 3);
         if let Some(watch) = watched.filter(|_| which.is_multiple_of(7)) {
-            let accepted = Accepted { fingerprint: format!("{which:016x}"), ..watch.accepted.clone() };
-            return Event::Joined { accepted: Box::new(accepted), of: Some(watch.record) };
+            let accepted = Accepted { fingerprint: format!("{which:016x}"), ..(*watch.accepted).clone() };
+            return Event::Joined { accepted: Arc::new(accepted), of: Some(watch.record) };
         }
         match which % 5 {
             0 => Event::Paused { pause: Pause { scope: PauseScope::All, actor, reason, until: Some(self.now) } },
@@ -177,7 +179,7 @@ impl Walker {
             Phase::Decided if what.is_multiple_of(2) || record.abort.is_some() => {
                 Event::Refused { guards: refusals(), recurred: vec![id(1)] }
             }
-            Phase::Decided => Event::Intent { intent: Box::new(self.intent(&target, what)) },
+            Phase::Decided => Event::Intent { intent: Arc::new(self.intent(&target, what)) },
             Phase::Admitted => self.of_a_run(record, what),
             Phase::Refused | Phase::Judged | Phase::Closed => closing(what),
         }

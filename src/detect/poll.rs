@@ -170,7 +170,7 @@ async fn look(context: &Context, episodes: &Episodes, playbook: &Playbook, targe
     }
     blind.remove(target);
     let key = target.key();
-    let draft = Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Box::new(accepted) });
+    let draft = Draft::of(context.world.clock.new_record(), now, Event::Accepted { accepted: Arc::new(accepted) });
     let wanted = key.clone();
     let written = context.journal.transact(move |state| {
         // A delivery may have been quicker.

@@ -1,5 +1,7 @@
 //! Admission. The one place that makes a [`Permit`], together with the intent that must be on disk before it is used.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::decide::playbook::Mode;
@@ -14,7 +16,7 @@ pub enum Admission {
     /// The permit may be used once the intent is durable.
     Admitted {
         granted: Granted,
-        intent: Box<Intent>,
+        intent: Arc<Intent>,
     },
     Refused(Assessment),
 }
@@ -45,5 +47,5 @@ pub fn admit(books: &Books, request: &Request<'_>, record: RecordId, now: Timest
         Mode::Live => Granted::Live(Permit::grant(record, plan, expires_at)),
         Mode::Shadow => Granted::Shadow(Permit::grant(record, plan, expires_at)),
     };
-    Admission::Admitted { granted, intent: Box::new(intent) }
+    Admission::Admitted { granted, intent: Arc::new(intent) }
 }

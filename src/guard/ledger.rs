@@ -137,7 +137,7 @@ pub struct RunEnd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
     pub key: EpisodeKey,
-    pub accepted: Accepted,
+    pub accepted: Arc<Accepted>,
     /// The record that says why.
     pub record: RecordId,
     pub outcome: Outcome,
@@ -149,7 +149,7 @@ pub struct Watch {
     pub retry_after_ms: Option<u64>,
     /// Other alerts of the episode that were delivered meanwhile: they are asked about, too.
     #[serde(default)]
-    pub members: Vec<Accepted>,
+    pub members: Vec<Arc<Accepted>>,
     /// When something was last delivered that the watch did not know.
     #[serde(default)]
     pub joined_at: Option<Timestamp>,
@@ -158,21 +158,23 @@ pub struct Watch {
 impl Watch {
     /// What a delivery would tell this watch: nothing, if it knows the alert and waits for it already.
     pub fn knows(&self, accepted: &Accepted) -> bool {
-        let known = std::iter::once(&self.accepted).chain(&self.members).find(|known| same_alert(known, accepted));
+        let known =
+            std::iter::once(&self.accepted).chain(&self.members).map(|known| &**known).find(|known| same_alert(known, accepted));
         // A settled episode has to hear of a firing once; it was thought to be over.
         let heard = !self.outcome.is_settled() || self.joined_at.is_some();
         heard && known.is_some_and(|known| known.truncated == accepted.truncated)
     }
 
-    fn join(&mut self, accepted: &Accepted, at: Timestamp) {
+    fn join(&mut self, accepted: &Arc<Accepted>, at: Timestamp) {
         self.joined_at = Some(at);
         if same_alert(&self.accepted, accepted) {
-            self.accepted.truncated = accepted.truncated;
-            self.accepted.group_key.clone_from(&accepted.group_key);
+            let known = Arc::make_mut(&mut self.accepted);
+            known.truncated = accepted.truncated;
+            known.group_key.clone_from(&accepted.group_key);
             return;
         }
         self.members.retain(|known| !same_alert(known, accepted));
-        self.members.push(accepted.clone());
+        self.members.push(Arc::clone(accepted));
         if self.members.len() > MAX_WATCH_MEMBERS {
             self.members.remove(0);
         }
@@ -373,7 +375,7 @@ impl Books {
             self.watches.get(&key).filter(|old| old.outcome == outcome && old.reason == reason).map_or(at, |old| old.since);
         let watch = Watch {
             key: key.clone(),
-            accepted: record.accepted.clone(),
+            accepted: Arc::clone(&record.accepted),
             record: id,
             outcome,
             reason,

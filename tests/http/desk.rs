@@ -1,8 +1,8 @@
 //! The fake desk: keeps what it is given, answers what it is told to.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -125,7 +125,7 @@ impl Fake {
             healer: "remediator test".to_owned(),
         };
         let seq = *self.head.borrow() + 1;
-        let event = Event::Accepted { accepted: Box::new(accepted) };
+        let event = Event::Accepted { accepted: Arc::new(accepted) };
         let entry = Entry { seq, at: Timestamp::UNIX_EPOCH, record: Some(id), event };
         records.insert(id, Record::open(&entry).expect("a first entry"));
         self.head.send_replace(seq);

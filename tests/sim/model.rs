@@ -12,6 +12,7 @@
 //! `detect::receive`, `decide`, `guard::coordinate::admit` and `State::apply`; what is modelled is who does what when.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use remediator::alert::{Alert, AlertGroup, AlertStatus, LabelSet};
@@ -276,9 +277,9 @@ impl World {
         let watch = state.books.watches.values().next().filter(|_| idle)?;
         let mut world = self.clone();
         world.ids += 1;
-        let accepted = Accepted { trigger: Trigger::AskedAgain { of: watch.record }, ..watch.accepted.clone() };
+        let accepted = Accepted { trigger: Trigger::AskedAgain { of: watch.record }, ..(*watch.accepted).clone() };
         let id = RecordId(Uuid::from_u128(world.ids));
-        world.write(receiver, vec![Draft::of(id, at(self.now), Event::Accepted { accepted: Box::new(accepted) })]);
+        world.write(receiver, vec![Draft::of(id, at(self.now), Event::Accepted { accepted: Arc::new(accepted) })]);
         Some(world)
     }
 
@@ -295,7 +296,7 @@ impl World {
         let record = self.states[receiver].open.values().next()?.clone();
         let id = record.id;
         let drafts = match record.phase {
-            Phase::Accepted => vec![Event::Confirmed { evidence: Box::new(small.evidence(self.now)) }],
+            Phase::Accepted => vec![Event::Confirmed { evidence: Arc::new(small.evidence(self.now)) }],
             Phase::Confirmed => {
                 let evidence = record.evidence.as_ref().expect("confirmed");
                 vec![Event::Decided { decision: decide(&small.playbook, evidence, now) }]

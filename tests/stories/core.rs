@@ -1,5 +1,6 @@
 //! The pure core, on evidence and histories that nobody would think of.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -230,15 +231,15 @@ fn run(
     now: Timestamp,
     evidence: &Evidence,
     decision: remediator::decide::decision::Explained,
-    intent: Box<Intent>,
+    intent: Arc<Intent>,
     helped: bool,
 ) {
     let (outcome, reason) =
         if helped { (Outcome::Recovered, Reason::RecoveryConfirmed) } else { (Outcome::StillFiring, Reason::RecoveryAbove) };
     let accepted = accepted(evidence, &intent.playbook);
     let events = [
-        Event::Accepted { accepted: Box::new(accepted) },
-        Event::Confirmed { evidence: Box::new(evidence.clone()) },
+        Event::Accepted { accepted: Arc::new(accepted) },
+        Event::Confirmed { evidence: Arc::new(evidence.clone()) },
         Event::Decided { decision },
         Event::Intent { intent },
         Event::Closed { outcome, reason, detail: String::new() },

@@ -1,5 +1,7 @@
 //! The fold: a record takes what the walk can do and nothing else, and entries that say nothing change nothing.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use remediator::decide::decision::{Explained, decide};
 use remediator::decide::evidence::Evidence;
@@ -19,7 +21,7 @@ use crate::kit::playbook;
 struct Parts {
     evidence: Evidence,
     decision: Explained,
-    intent: Box<Intent>,
+    intent: Arc<Intent>,
     accepted: Accepted,
 }
 
@@ -44,12 +46,12 @@ impl Parts {
         let step = |word: &str| Step::ALL.into_iter().find(|step| step.word() == word).expect("a step");
         let (actor, reason) = ("ana".to_owned(), "why".to_owned());
         match word.split_once(' ').unwrap_or((word, "")) {
-            ("accepted", _) => Event::Accepted { accepted: Box::new(self.accepted.clone()) },
+            ("accepted", _) => Event::Accepted { accepted: Arc::new(self.accepted.clone()) },
             ("folded", _) => {
                 let labels = self.accepted.alert.labels.clone();
                 Event::Folded { alert: Member { fingerprint: "f".to_owned(), labels, group_key: String::new() } }
             }
-            ("confirmed", _) => Event::Confirmed { evidence: Box::new(self.evidence.clone()) },
+            ("confirmed", _) => Event::Confirmed { evidence: Arc::new(self.evidence.clone()) },
             ("decided", _) => Event::Decided { decision: self.decision.clone() },
             ("refused", _) => Event::Refused { guards: Vec::new(), recurred: Vec::new() },
             ("intent", _) => Event::Intent { intent: self.intent.clone() },
@@ -197,7 +199,7 @@ fn an_id_tells_its_time_only_if_it_has_one() {
 fn what_is_said_of_nobody_moves_only_the_clock() {
     let parts = parts(Mode::Live);
     let undecided = parts.after(&["confirmed"]);
-    let joined = Event::Joined { accepted: Box::new(parts.accepted.clone()), of: None };
+    let joined = Event::Joined { accepted: Arc::new(parts.accepted.clone()), of: None };
     let cases = [
         (None, None, parts.event("intent")),
         (None, None, parts.event("end readmit")),
@@ -244,7 +246,7 @@ fn a_watch_remembers_a_bounded_number_of_alerts() {
     let mut books = Books::default();
     let watch = Watch {
         key: parts.accepted.key.clone(),
-        accepted: parts.accepted.clone(),
+        accepted: Arc::new(parts.accepted.clone()),
         record: ID,
         outcome: Outcome::Refused,
         reason: Reason::Cooldown,
@@ -257,7 +259,7 @@ fn a_watch_remembers_a_bounded_number_of_alerts() {
     books.watches.insert(watch.key.clone(), std::sync::Arc::new(watch.clone()));
     let another = |number: u32| Accepted { fingerprint: format!("{number:016x}"), ..parts.accepted.clone() };
     let mut tell = |accepted: &Accepted, seconds: i64| {
-        books.apply(&entry(None, seconds, Event::Joined { accepted: Box::new(accepted.clone()), of: Some(ID) }), None);
+        books.apply(&entry(None, seconds, Event::Joined { accepted: Arc::new(accepted.clone()), of: Some(ID) }), None);
         books.watches[&watch.key].clone()
     };
     for number in 1..=20 {

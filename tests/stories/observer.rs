@@ -130,7 +130,7 @@ async fn redis_down_is_zero() {
     is(&record, Outcome::UnknownCondition, Reason::TargetDown);
     bench.run_for(mins(1)).await;
     untouched(&bench);
-    let Some(Reading::Unknown { why }) = record.evidence.map(|evidence| evidence.reading) else {
+    let Some(Reading::Unknown { why }) = record.evidence.map(|evidence| evidence.reading.clone()) else {
         panic!("no error in the evidence")
     };
     assert!(why.detail.contains("connection refused"), "{}", why.detail);

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
@@ -156,7 +157,7 @@ fn a_watch_that_never_settles_holds_nothing_back() {
     let member = Accepted { fingerprint: "f00d".to_owned(), ..accepted(9) };
     now(journal.append(opens(1_000, 9, hours(0)))).expect("opened");
     now(journal.append(closes(1_000, Outcome::Refused, hours(0)))).expect("closed");
-    let joined = Event::Joined { accepted: Box::new(member), of: Some(id(1_000)) };
+    let joined = Event::Joined { accepted: Arc::new(member), of: Some(id(1_000)) };
     now(journal.append(Draft::global(hours(0), joined))).expect("joined");
     hourly(&journal, 1, 100);
     let before = now(journal.found(id(1_000))).expect("readable").expect("there");

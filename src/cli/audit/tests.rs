@@ -86,7 +86,7 @@ fn a_story_is_aligned_relative_and_harmless_to_the_terminal() {
     .expect("records");
     assert!(seen + open > 2);
     let mut found = query::found(&conn, id(1)).expect("readable").expect("a record");
-    found.record.accepted.host = "\x1b]0;owned\x07".to_owned();
+    std::sync::Arc::make_mut(&mut found.record.accepted).host = "\x1b]0;owned\x07".to_owned();
     assert!(!story::tell(&found, &[], true).contains("\x1b]"));
 }
 

@@ -1,5 +1,7 @@
 //! What must hold at the moment of each effect, by the world around it.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Invariant, SLACK, Walk};
@@ -65,7 +67,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The open record that has begun this step, by what is on disk.
-    fn running(&self, step: Step, about: impl Fn(&Intent) -> bool) -> Option<(Record, Intent)> {
+    fn running(&self, step: Step, about: impl Fn(&Intent) -> bool) -> Option<(Record, Arc<Intent>)> {
         self.fold.records().find_map(|record| {
             let intent = record.intent.as_ref().filter(|intent| about(intent))?;
             (record.running() == Some(step)).then(|| (record.clone(), intent.clone()))
