@@ -3,7 +3,6 @@
 //! Pure: no IO, no clock. Everything here came from outside and is data; a label value never becomes part of a
 //! command or a query except through `target` and `edge::promql`.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,10 +10,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Labels by name, sorted, as Prometheus and Alertmanager compare them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct LabelSet(pub BTreeMap<String, String>);
+mod labels;
+
+pub use labels::{LabelSet, Labelled, Overlaid};
 
 /// Alertmanager's fingerprint of a label set: FNV-1a 64 over sorted `name 0xff value 0xff`, 16 hex digits.
 /// Not cryptographic: good for finding a record, never for telling two alerts apart safely.
@@ -80,21 +78,6 @@ pub enum MatcherError {
 }
 
 impl LabelSet {
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// The alert's name, or the empty string: Alertmanager does not insist on one.
-    pub fn alertname(&self) -> &str {
-        self.get("alertname").unwrap_or_default()
-    }
-
-    /// True when every label here is also, with the same value, in `other`.
-    /// External labels are added on the way to Alertmanager, so what Prometheus lists is within what was delivered.
-    pub fn within(&self, other: &LabelSet) -> bool {
-        self.0.iter().all(|(name, value)| other.0.get(name) == Some(value))
-    }
-
     pub fn fingerprint(&self) -> Fingerprint {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0000_0100_0000_01b3;
@@ -104,41 +87,11 @@ impl LabelSet {
                 hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
             }
         };
-        for (name, value) in &self.0 {
+        for (name, value) in self.iter() {
             feed(name.as_bytes());
             feed(value.as_bytes());
         }
         Fingerprint(hash)
-    }
-}
-
-/// Something that has labels to be matched.
-pub trait Labelled {
-    fn label(&self, name: &str) -> Option<&str>;
-}
-
-impl Labelled for LabelSet {
-    fn label(&self, name: &str) -> Option<&str> {
-        self.get(name)
-    }
-}
-
-/// Labels laid over others: as if `over` had been written into a copy of `under`, without the copy.
-#[derive(Clone, Copy)]
-pub struct Overlaid<'a> {
-    pub over: &'a LabelSet,
-    pub under: &'a LabelSet,
-}
-
-impl Labelled for Overlaid<'_> {
-    fn label(&self, name: &str) -> Option<&str> {
-        self.over.get(name).or_else(|| self.under.get(name))
-    }
-}
-
-impl<const N: usize> From<[(&str, &str); N]> for LabelSet {
-    fn from(pairs: [(&str, &str); N]) -> Self {
-        LabelSet(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 }
 

@@ -182,11 +182,11 @@ fn claim(playbooks: &[Playbook], alert: Alert) -> Claim {
 
 /// The labels, and for the mutant that names episodes by it, when the alert began.
 fn named(alert: &Alert) -> LabelSet {
-    let mut labels = alert.labels.clone();
-    if off(Mutant::Folding) {
-        labels.0.extend(alert.starts_at.map(|at| ("startsAt".to_owned(), at.to_string())));
+    let began = alert.starts_at.filter(|_| off(Mutant::Folding)).map(|at| at.to_string());
+    match &began {
+        Some(began) => alert.labels.with([("startsAt", began.as_str())]),
+        None => alert.labels.clone(),
     }
-    labels
 }
 
 /// What the delivery adds to the journal. Runs in the writer, so `state` is the newest there is.

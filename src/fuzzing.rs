@@ -228,7 +228,7 @@ fn sample() -> anyhow::Result<Sample> {
 }
 
 fn labelled(name: &str, value: &str) -> LabelSet {
-    LabelSet(std::iter::once((name.to_owned(), value.to_owned())).collect())
+    LabelSet::from([(name, value)])
 }
 
 /// What an error says is one line of bounded length.

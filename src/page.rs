@@ -47,15 +47,15 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Most alerts in one request: one page is a few kilobytes, and thousands may stand.
 const TOGETHER: usize = 500;
 
-/// What Alertmanager should know, and what of it is still to be told. Thousands may stand: labels and pages are shared.
+/// What Alertmanager should know, and what of it is still to be told. Thousands may stand: pages are shared.
 #[derive(Default)]
 struct Pages {
     /// For each episode, what its page is about and what it is known by.
-    about: BTreeMap<EpisodeKey, (About, Arc<LabelSet>)>,
+    about: BTreeMap<EpisodeKey, (About, LabelSet)>,
     /// All that stand, by their labels.
-    up: BTreeMap<Arc<LabelSet>, Arc<PageAlert>>,
+    up: BTreeMap<LabelSet, Arc<PageAlert>>,
     /// New, or over, since anybody was told.
-    news: BTreeMap<Arc<LabelSet>, Arc<PageAlert>>,
+    news: BTreeMap<LabelSet, Arc<PageAlert>>,
 }
 
 /// A page says the same as long as this is the same.
@@ -168,7 +168,7 @@ impl Pages {
         for watch in changed {
             let page = page(context, external_url, &watch, &head).await;
             let labels = self.raise(page);
-            match self.about.insert(watch.key.clone(), (About::of(&watch), Arc::clone(&labels))) {
+            match self.about.insert(watch.key.clone(), (About::of(&watch), labels.clone())) {
                 Some((_, before)) if before != labels => self.end(&before, now),
                 _ => {}
             }
@@ -188,10 +188,10 @@ impl Pages {
     }
 
     /// Answers what it is known by.
-    fn raise(&mut self, page: PageAlert) -> Arc<LabelSet> {
-        let (labels, page) = (Arc::new(page.labels.clone()), Arc::new(page));
-        self.news.insert(Arc::clone(&labels), Arc::clone(&page));
-        self.up.insert(Arc::clone(&labels), page);
+    fn raise(&mut self, page: PageAlert) -> LabelSet {
+        let (labels, page) = (page.labels.clone(), Arc::new(page));
+        self.news.insert(labels.clone(), Arc::clone(&page));
+        self.up.insert(labels.clone(), page);
         labels
     }
 
@@ -211,7 +211,7 @@ impl About {
 
 fn renewed(page: &PageAlert, head: &str) -> PageAlert {
     let mut page = page.clone();
-    page.annotations.0.insert("journal_head".to_owned(), head.to_owned());
+    page.annotations = page.annotations.with([("journal_head", head)]);
     page
 }
 
@@ -239,7 +239,7 @@ async fn page(context: &Context, external_url: &str, watch: &Watch, head: &str) 
 /// look alike there: the episode's key keeps their pages apart.
 fn labels(watch: &Watch) -> LabelSet {
     let key = watch.key.as_str();
-    let mut labels = LabelSet::from([
+    let known = LabelSet::from([
         ("alertname", ALERTNAME),
         ("severity", "page"),
         ("outcome", watch.outcome.word()),
@@ -251,16 +251,11 @@ fn labels(watch: &Watch) -> LabelSet {
     let service = target.map(|t| t.service.to_string()).or_else(|| alert.get("service").map(str::to_owned));
     let instance = target.map(|t| t.instance.to_string()).or_else(|| alert.get("instance").map(str::to_owned));
     let playbook = watch.accepted.playbook.as_ref().map(ToString::to_string);
-    for (name, value) in [("service", service), ("instance", instance), ("playbook", playbook)] {
-        if let Some(value) = value {
-            labels.0.insert(name.to_owned(), plain_line(&value, MAX_VALUE));
-        }
-    }
     // Without a target the alert's own name says best what it is about.
-    if target.is_none() {
-        labels.0.insert("alert".to_owned(), plain_line(alert.alertname(), MAX_VALUE));
-    }
-    labels
+    let alertname = target.is_none().then(|| alert.alertname().to_owned());
+    let names = [("service", service), ("instance", instance), ("playbook", playbook), ("alert", alertname)];
+    let shown = names.map(|(name, value)| (name, value.map(|value| plain_line(&value, MAX_VALUE))));
+    known.with(shown.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))))
 }
 
 fn annotations(external_url: &str, watch: &Watch, record: Option<&Record>, history: &[Record], head: &str) -> LabelSet {

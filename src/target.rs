@@ -233,7 +233,7 @@ impl EpisodeKey {
     pub fn of_unclaimed(labels: &crate::alert::LabelSet) -> Self {
         let mut hash = Sha256::new();
         hash.update(b"unclaimed\0");
-        for (name, value) in &labels.0 {
+        for (name, value) in labels.iter() {
             for part in [name, value] {
                 hash.update((part.len() as u64).to_be_bytes());
                 hash.update(part.as_bytes());

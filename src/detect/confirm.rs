@@ -209,8 +209,7 @@ async fn by_another_rule(look: &Look, question: Question<'_>, rules: &Rules) -> 
             continue;
         }
         // As it is delivered: with the external labels of the alert that we have.
-        let mut delivered = accepted.alert.labels.clone();
-        delivered.0.extend(alert.labels.0.clone());
+        let delivered = accepted.alert.labels.with(alert.labels.iter());
         evaluated(rule, look.at)?;
         if let RuleView { value: Some(value), query, .. } = view(look, question, rules, rule, &delivered).await? {
             return Ok(Some((Reading::Firing { value, query }, delivered)));
@@ -260,11 +259,9 @@ pub(super) fn evaluated(rule: &AlertingRule, at: Timestamp) -> Answer<()> {
 
 async fn view(look: &Look, question: Question<'_>, rules: &Rules, rule: &AlertingRule, delivered: &LabelSet) -> Answer<RuleView> {
     let (replica, instance) = (&question.playbook.replica_label, question.target.instance.as_str());
-    // Every label that Prometheus has must be in the payload; external labels are in the payload only.
+    // Every label that Prometheus has must be in the payload; external labels are in the payload only, and a metric's name is not.
     let ours = |labels: &LabelSet| {
-        let mut named = labels.clone();
-        named.0.remove("__name__");
-        named.within(delivered)
+        labels.iter().filter(|(name, _)| *name != "__name__").all(|(name, value)| delivered.get(name) == Some(value))
     };
     let listed = rules.alerts(replica, instance).filter(|(by, alert)| std::ptr::eq(*by, rule) && ours(&alert.labels));
     let listed = listed.map(|(_, alert)| alert.state).max_by_key(|state| *state == RuleAlertState::Firing);

@@ -11,6 +11,7 @@
 //! without one fires.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -262,7 +263,7 @@ impl OneAlert<'_> {
             }
         }
         // Alertmanager takes no alert without labels either: it would name nothing.
-        let Some(labels) = labels.filter(|labels: &LabelSet| !labels.0.is_empty()) else {
+        let Some(labels) = labels.filter(|labels: &LabelSet| !labels.is_empty()) else {
             return Err(reading.fault(PayloadError::Missing { place: place("labels") }));
         };
         Ok((status, Alert { status: AlertStatus::Firing, labels, annotations, starts_at, generator_url }))
@@ -277,36 +278,36 @@ fn instant(text: &str) -> Option<Timestamp> {
 impl Labels<'_> {
     fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<LabelSet, A::Error> {
         let Labels(reading, index) = self;
-        let mut labels = LabelSet::default();
+        let mut labels = BTreeMap::new();
         while let Some(name) = map.next_key::<String>()? {
             let place = || format!("alerts[{index}].labels[\"{}\"]", shown(&name));
-            if labels.0.len() == MAX_LABELS {
+            if labels.len() == MAX_LABELS {
                 return Err(reading.fault(PayloadError::TooManyLabels { place: format!("alerts[{index}].labels") }));
             }
             reading.short(&name, place())?;
             let value = reading.text(map.next_value()?, place())?;
             reading.short(&value, place())?;
-            if labels.0.contains_key(&name) {
+            if labels.contains_key(&name) {
                 return Err(reading.fault(PayloadError::Twice { place: place() }));
             }
-            labels.0.insert(name, value);
+            labels.insert(name, value);
         }
-        Ok(labels)
+        Ok(labels.into_iter().collect())
     }
 }
 
 impl Annotations<'_> {
     fn read<'de, A: MapAccess<'de>>(self, mut map: A) -> Result<LabelSet, A::Error> {
-        let mut annotations = LabelSet::default();
+        let mut annotations = BTreeMap::new();
         while let Some((name, value)) = map.next_entry::<String, Scalar>()? {
             if let Scalar::Text(value) = value
-                && annotations.0.len() < MAX_ANNOTATIONS
+                && annotations.len() < MAX_ANNOTATIONS
                 && name.len() <= MAX_LABEL
             {
-                annotations.0.insert(name, ornament(&value));
+                annotations.insert(name, ornament(&value));
             }
         }
-        Ok(annotations)
+        Ok(annotations.into_iter().collect())
     }
 }
 

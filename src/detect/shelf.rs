@@ -126,7 +126,7 @@ mod tests {
     use crate::world::RuleAlertState;
 
     fn sample(labels: &[(&str, &str)], value: f64) -> Sample {
-        Sample { labels: LabelSet(labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()), value }
+        Sample { labels: labels.iter().copied().collect(), value }
     }
 
     proptest::proptest! {
@@ -137,7 +137,7 @@ mod tests {
             label in "[abc]",
             value in "[xyz]?",
         ) {
-            let all: Vec<Sample> = labels.into_iter().map(|labels| Sample { labels: LabelSet(labels), value: 1.0 }).collect();
+            let all: Vec<Sample> = labels.into_iter().map(|labels| Sample { labels: labels.into_iter().collect(), value: 1.0 }).collect();
             let searched: Vec<Sample> = all.iter().filter(|sample| sample.labels.get(&label) == Some(&*value)).cloned().collect();
             let shelf = Shelf::new(all);
             for _ in 0..2 {

@@ -64,9 +64,8 @@ pub(super) fn siblings(question: Question<'_>, look: &Look) -> Answer<Vec<Siblin
 /// Every rule that could call a replica sick is evaluated: what a rule no longer looks at is not well because of that.
 fn judged_lately(question: Question<'_>, rules: &Rules, at: Timestamp) -> Answer<()> {
     let ours = |rule: &&AlertingRule| {
-        let mut labels = question.accepted.alert.labels.clone();
-        labels.0.extend(rule.labels.0.clone());
-        labels.0.insert("alertname".to_owned(), rule.name.clone());
+        let named = [("alertname", rule.name.as_str())];
+        let labels = question.accepted.alert.labels.with(rule.labels.iter().chain(named));
         question.siblings.iter().any(|playbook| playbook.service == question.target.service && playbook.claims(&labels))
     };
     rules.iter().filter(ours).try_for_each(|rule| evaluated(rule, at))

@@ -179,7 +179,7 @@ impl Liveness {
             let well = replica.fds(now) < 0.3 * crate::sim::shop::MAX_FDS && replica.answers(now);
             well && sick.is_none_or(|sick| now.duration_since(*sick) > STALE)
         };
-        state.up().iter().filter(stale).map(|page| format!("{:?}", page.labels.0)).collect()
+        state.up().iter().filter(stale).map(|page| format!("{:?}", page.labels)).collect()
     }
 }
 

@@ -183,8 +183,7 @@ impl Prometheus {
     /// One alert as Alertmanager would deliver it, whether it fires or not; none for a target that was never scraped.
     pub fn alert(&self, name: &str, instance: &Instance, starts_at: Option<Timestamp>) -> Option<Alert> {
         let seen = self.targets.iter().find(|seen| seen.instance == *instance)?;
-        let mut labels = seen.labels.clone();
-        labels.0.extend([("alertname".to_owned(), name.to_owned()), (EXTERNAL.0.to_owned(), EXTERNAL.1.to_owned())]);
+        let labels = seen.labels.with([("alertname", name), EXTERNAL]);
         Some(Alert {
             status: AlertStatus::Firing,
             labels,

@@ -181,7 +181,7 @@ impl Site {
         let alert = || self.sim.with(|state| state.prometheus.alert("FdLeakFast", &instance, None));
         self.until("the first scrape", |_| alert().is_some()).await;
         let alert = alert().expect("scraped");
-        let alert = json!({ "status": "firing", "labels": alert.labels.0 });
+        let alert = json!({ "status": "firing", "labels": alert.labels });
         let body = json!({ "version": "4", "status": "firing", "receiver": "r", "groupKey": "g", "alerts": [alert] }).to_string();
         let request = self.http.post(self.url("/remediate")).bearer_auth(token).body(body);
         let answer = ends("a delivery", request.send()).await.expect("an answer");

@@ -15,7 +15,7 @@ use remediator::sim::shop::inventory;
 use crate::kit::*;
 
 fn alert(labels: &[(&str, &str)]) -> Alert {
-    let labels = LabelSet(labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
+    let labels = labels.iter().copied().collect::<LabelSet>();
     let (annotations, generator_url) = (LabelSet::default(), String::new());
     Alert { status: AlertStatus::Firing, labels, annotations, starts_at: None, generator_url }
 }

@@ -283,7 +283,7 @@ async fn a_forged_alert_is_cleared() {
     bench.deliver(vec![forged.clone()]).await.expect("durable");
     is(&finished(&bench).await, Outcome::ConditionCleared, Reason::ConditionQuiet);
     let mut stranger = forged;
-    stranger.labels.0.insert("instance".to_owned(), "10.0.0.9:8080".to_owned());
+    stranger.labels = stranger.labels.with([("instance", "10.0.0.9:8080")]);
     bench.deliver(vec![stranger]).await.expect("durable");
     is(&finished(&bench).await, Outcome::UnmatchedTarget, Reason::ContainerMissing);
     untouched(&bench);

@@ -91,8 +91,8 @@ impl Prometheus {
                 .iter()
                 .filter(|((of, _), _)| *of == number)
                 .filter_map(|((_, instance), active)| {
-                    let mut labels = self.targets.iter().find(|seen| seen.instance == *instance)?.labels.clone();
-                    labels.0.insert("alertname".to_owned(), rule.name.clone());
+                    let seen = self.targets.iter().find(|seen| seen.instance == *instance)?;
+                    let labels = seen.labels.with([("alertname", rule.name.as_str())]);
                     Some(RuleAlert { labels, state: active.state, active_at: Some(active.since) })
                 })
                 .collect(),
