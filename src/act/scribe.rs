@@ -35,6 +35,8 @@ pub struct Scribe {
     journal: Journal,
     record: RecordId,
     backlog: VecDeque<Draft>,
+    /// The journal could not take what has happened already.
+    behind: bool,
     begun: Vec<Step>,
 }
 
@@ -42,7 +44,7 @@ impl Scribe {
     pub fn new(journal: Journal, record: RecordId) -> Self {
         let begun = journal
             .read(|state| state.open.get(&record).map(|r| r.steps.iter().map(|run| run.step).collect()).unwrap_or_default());
-        Scribe { journal, record, backlog: VecDeque::new(), begun }
+        Scribe { journal, record, backlog: VecDeque::new(), behind: false, begun }
     }
 
     pub fn record(&self) -> RecordId {
@@ -79,6 +81,9 @@ impl Scribe {
         });
         let (entries, value) = decided.await?;
         self.backlog.clear();
+        if std::mem::take(&mut self.behind) {
+            tracing::info!(record = %self.record, "what waited is in the journal");
+        }
         entries.iter().for_each(|entry| self.remember(&entry.event));
         Ok(value)
     }
@@ -93,6 +98,7 @@ impl Scribe {
         self.remember(&event);
         self.hold(now, event);
         if let Err(error) = self.flush().await {
+            self.behind = true;
             tracing::error!(record = %self.record, %error, waiting = self.backlog.len(), "the journal cannot be written; entries wait");
         }
     }
@@ -123,11 +129,14 @@ impl Scribe {
                     return;
                 }
             }
-            let wait = clock.sleep(*waits.next().unwrap_or(&RETRIES[0]));
+            // Whatever wakes it, not at once; and when it is to stop its few attempts are not to be over in a moment.
+            let wakes = matches!(error, JournalError::Store(_) | JournalError::Gone { .. }) && !shutdown.is_cancelled();
+            let wait = *waits.next().unwrap_or(&RETRIES[0]);
+            clock.sleep(RETRIES[0]).await;
             tokio::select! {
                 biased;
-                () = wait => {}
-                () = self.journal.mended() => {}
+                () = clock.sleep(wait.saturating_sub(RETRIES[0])) => {}
+                () = self.journal.mended(), if wakes => {}
             }
         }
     }

@@ -154,7 +154,7 @@ impl Published {
     }
 
     pub fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        // Poisoned only if folding panicked; entries are folded into `working` first, so it would have panicked there.
+        // Poisoned only if following panicked, which only copies what was folded before.
         look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

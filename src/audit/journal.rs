@@ -194,14 +194,10 @@ impl Journal {
         self.inner.published.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until commits succeed again after one that failed; for ever, if the last one did not fail.
+    /// Waits until the last commit is one that succeeded.
     pub async fn mended(&self) {
         let mut news = self.watch();
-        let failing = || self.trouble().is_some();
-        if !failing() {
-            return std::future::pending().await;
-        }
-        while failing() {
+        while self.trouble().is_some() {
             if news.changed().await.is_err() {
                 return std::future::pending().await;
             }

@@ -35,6 +35,35 @@ fn walked(choices: &[(u8, u8)]) -> (Journal, State) {
     (journal, state)
 }
 
+/// The same walk cut into transactions and batches. Each batch is tried on a full disk first, and holds a transaction that is
+/// refused half-way.
+fn walked_in_batches(choices: &[(u8, u8)], cuts: &[u8]) -> (Journal, State) {
+    let journal = Journal::in_memory().expect("a journal");
+    let mut walker = Walker::new();
+    let mut batches: Vec<Vec<Vec<Draft>>> = Vec::new();
+    for ((what, which), cut) in choices.iter().zip(cuts.iter().cycle()) {
+        let draft = walker.next(*what, *which);
+        match batches.last_mut() {
+            Some(batch) if cut % 3 == 1 => batch.push(vec![draft]),
+            Some(batch) if cut % 3 == 2 => batch.last_mut().expect("never empty").push(draft),
+            _ => batches.push(vec![vec![draft]]),
+        }
+    }
+    for (n, mut batch) in batches.into_iter().enumerate() {
+        let before = journal.read(State::clone);
+        journal.pretend_full(true);
+        assert!(journal.batch(batch.clone()).iter().all(Result::is_err), "a full disk took something");
+        journal.pretend_full(false);
+        assert_eq!(journal.read(State::clone), before);
+        let place = n % (batch.len() + 1);
+        batch.insert(place, vec![opens(9_000, 0, start()), closes(9_001, Outcome::Refused, start())]);
+        let results = journal.batch(batch);
+        assert!(results.iter().enumerate().all(|(n, result)| result.is_ok() == (n != place)), "{results:?}");
+    }
+    let state = journal.read(State::clone);
+    (journal, state)
+}
+
 /// The inline journal never waits.
 fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("the inline journal answers at once")
@@ -73,8 +102,11 @@ proptest! {
 
     /// What is in memory, what the projections hold, and what the entries say are the same.
     #[test]
-    fn state_is_the_fold_of_the_entries(choices in proptest::collection::vec(any::<(u8, u8)>(), 1..120)) {
-        let (journal, state) = walked(&choices);
+    fn state_is_the_fold_of_the_entries(
+        choices in proptest::collection::vec(any::<(u8, u8)>(), 1..120),
+        cuts in proptest::collection::vec(any::<u8>(), 1..20),
+    ) {
+        let (journal, state) = walked_in_batches(&choices, &cuts);
         let (verified, loaded, again) = journal.with_core(|conn| {
             let tables = |conn: &Connection| -> Vec<String> {
                 let sql = "SELECT id || opened_seq || ' ' || seq || ifnull(closed_at, '') || ifnull(outcome, '') || body FROM records

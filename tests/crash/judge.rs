@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use jiff::Timestamp;
 use remediator::audit::journal::Journal;
 use remediator::audit::query::Told;
 use remediator::event::{Event, Step};
@@ -117,6 +118,13 @@ fn store_page(world: &World, must: &mut impl FnMut(bool, String)) {
     }
 }
 
+/// When the last of what had waited for the journal was written, as the log says it.
+fn written_late(world: &World, id: &str) -> Option<Timestamp> {
+    let ends = format!("what waited is in the journal record={id}");
+    let log = world.log();
+    log.lines().filter(|line| line.ends_with(&ends)).filter_map(|line| line.split(' ').next()?.parse().ok()).next_back()
+}
+
 /// What stayed unsettled for a while was paged for, with its record.
 fn pages(world: &World, records: &Records<'_>, entries: &[Told], must: &mut impl FnMut(bool, String)) -> usize {
     let pages = world.outside.pages();
@@ -127,14 +135,13 @@ fn pages(world: &World, records: &Records<'_>, entries: &[Told], must: &mut impl
             Event::Closed { outcome, .. } if !outcome.is_settled() => Some(told.entry.clone()),
             _ => None,
         });
-        // An entry that waited for the journal says when it happened, not when it was on the disk. Until then the record was open,
-        // and what had to be paged for was the journal itself.
-        let waited = world.log().contains(&format!("entries wait record={id}"));
-        let Some(closed) = closed.filter(|_| !waited) else { continue };
+        let Some(closed) = closed else { continue };
         let next = entries.iter().filter(|told| told.entry.seq > closed.seq);
         let next = next.filter(|told| matches!(told.entry.event, Event::Accepted { .. } | Event::WatchEnded { .. }));
         let until = next.map(|told| told.entry.at).next().or(last).unwrap_or(closed.at);
-        if until.duration_since(closed.at).as_millis() < i128::from(PAGE_DUE_MS) {
+        // An entry that waited for the journal says when it happened, not when it was on the disk; until then the record was open.
+        let since = written_late(world, id).map_or(closed.at, |late| late.max(closed.at));
+        if until.duration_since(since).as_millis() < i128::from(PAGE_DUE_MS) {
             continue;
         }
         due += 1;
