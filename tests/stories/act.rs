@@ -292,6 +292,26 @@ async fn a_readmit_that_fails_is_tried_until_it_works() {
     all_serve(&bench);
 }
 
+/// The other net readmits it while the disk is full: no journal holds that up, and it is written down once there is room.
+#[tokio::test(start_paused = true)]
+async fn a_late_readmit_waits_for_no_journal() {
+    let bench = bench().await;
+    bench.sim.with(|state| state.balancer.refuses_ready = true);
+    is(&one_run(&bench).await, Outcome::ActionFailed, Reason::ReadmitFailed);
+    bench.context.journal.pretend_full(true);
+    bench.sim.with(|state| state.balancer.refuses_ready = false);
+    bench.run_for(secs(15)).await;
+    assert_eq!(bench.sim.replica(TWO, |replica, _| replica.drained_since), Some(None));
+    let known = |bench: &Bench| bench.context.journal.read(|state| state.books.drained.len());
+    assert_eq!(known(&bench), 1, "nothing can be written");
+    bench.context.journal.pretend_full(false);
+    bench.run_for(secs(15)).await;
+    assert_eq!(known(&bench), 0);
+    let entries = bench.entries().await.expect("readable");
+    assert_eq!(entries.iter().filter(|told| told.entry.event.kind() == "readmitted").count(), 1);
+    all_serve(&bench);
+}
+
 #[tokio::test(start_paused = true)]
 async fn evidence_that_is_required_and_missing_stops_the_run() {
     let bench = bench().await;

@@ -9,6 +9,7 @@ use remediator::decide::playbook::{Mode, Playbook};
 use remediator::event::{Event, Step};
 use remediator::reason::{Outcome, Reason};
 use remediator::sim::bench::Bench;
+use remediator::sim::docker::RestartFault;
 use remediator::sim::{Point, When};
 
 use crate::kit::*;
@@ -172,6 +173,36 @@ async fn a_restart_that_cannot_be_looked_up_is_not_called_undone() {
     let bench = bench.crash_and_restart(None, secs(1)).await.expect("starts again");
     let record = finished(&bench).await;
     is(&record, Outcome::ActionFailed, Reason::RestartUnknown);
+    assert_eq!(restarts(&bench), [TWO]);
+    all_serve(&bench);
+}
+
+/// The restart had no answer and could not be looked up, so that the run went straight to the readmit, and died in it. The next process
+/// sees that the container did restart: it readmits, waits for nothing that would be out of order by now, and judges.
+#[tokio::test(start_paused = true)]
+async fn in_the_readmit_after_a_restart_that_was_done_without_an_answer() {
+    let bench = bench().await;
+    bench.sim.with(|state| state.engine.restart = RestartFault::SilentDone);
+    bench.sim.at(When::Before, Point::Restart, 1, |sim| {
+        let sim = sim.clone();
+        tokio::spawn(async move {
+            // The call is on its way.
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            sim.with(|state| state.engine.down = true);
+        });
+    });
+    bench.sim.at(When::Before, Point::Ready, 1, |sim| {
+        sim.with(|state| state.engine.down = false);
+        sim.kill();
+    });
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    assert!(dead(&bench, 1).await);
+    let bench = bench.crash_and_restart(None, secs(1)).await.expect("starts again");
+    let record = finished(&bench).await;
+    is(&record, Outcome::Recovered, Reason::RecoveryConfirmed);
+    let begun: Vec<Step> = record.steps.iter().map(|run| run.step).collect();
+    assert_eq!(begun, [Step::CaptureEvidence, Step::Drain, Step::Restart, Step::Readmit, Step::Readmit], "{record:#?}");
     assert_eq!(restarts(&bench), [TWO]);
     all_serve(&bench);
 }
