@@ -220,11 +220,6 @@ impl Sim {
         state.still = Some((state.life, Instant::now() + how_long));
     }
 
-    /// Nobody stands still any longer.
-    pub fn go_on(&self) {
-        self.lock().still = None;
-    }
-
     /// Whether the process that lives now stands still.
     pub fn is_still(&self) -> bool {
         self.lock().is_still()

@@ -85,7 +85,10 @@ pub async fn ask_again(context: &Context, watch: &Watch, blind: &mut Option<Time
 /// Asks about every alert of the episode, and says which of them brings news.
 async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut Option<Timestamp>, now: Timestamp) -> (Asked, &'a Accepted) {
     let answer = fresh_answer(context, &watch.accepted).await;
-    let unseen = answer.as_ref().and_then(|(_, answer)| answer.as_ref()).is_some_and(says_nothing);
+    let unseen = match &answer {
+        Some((_, Some(answer))) => says_nothing(context, &watch.accepted, answer, now).await,
+        _ => false,
+    };
     let since = blind.unwrap_or(now);
     *blind = unseen.then_some(since);
     let too_long = now.duration_since(since) >= patience(context);
@@ -120,7 +123,10 @@ async fn ask<'a>(context: &Context, watch: &'a Watch, blind: &mut Option<Timesta
         let acts = answer.is_none() && !(said_in_shadow(context, watch) && member.playbook == watch.accepted.playbook);
         let again = watch.outcome.is_settled() && firing && !answer.as_ref().is_some_and(|answer| waits_quietly(watch, answer));
         // That another alert of the episode is refused for another reason is no news: the two would take turns for ever.
-        let unseen = answer.as_ref().is_some_and(says_nothing);
+        let unseen = match &answer {
+            Some(answer) => says_nothing(context, member, answer, now).await,
+            None => false,
+        };
         if acts || again || (unseen && too_long && doubted(context, watch, now)) {
             return (Asked::Changed, member);
         }
@@ -204,10 +210,19 @@ fn doubted(context: &Context, watch: &Watch, now: Timestamp) -> bool {
     on_trial(context, watch, now) || (watch.outcome.is_settled() && watch.joined_at.is_some())
 }
 
-/// Neither sick nor well. That a rule is about to fire, or was about to end, says something.
-fn says_nothing(answer: &Ending) -> bool {
-    answer.outcome == Outcome::UnknownCondition
-        && !matches!(answer.reason, Reason::AlertPending | Reason::SignalsMixed | Reason::RuleLags)
+/// Neither sick nor well. That a rule is about to fire says something; and where Prometheus lists an alert whose expression is
+/// empty, the recovery query does, if it can.
+async fn says_nothing(context: &Context, accepted: &Accepted, answer: &Ending, now: Timestamp) -> bool {
+    if answer.outcome != Outcome::UnknownCondition {
+        return false;
+    }
+    match (answer.reason, context.playbook_today(accepted), &accepted.target) {
+        (Reason::AlertPending | Reason::RuleLags, ..) => false,
+        (Reason::SignalsMixed, Some(playbook), Some(target)) => {
+            !below_now(context, &playbook, target, &accepted.alert.labels, now).await
+        }
+        _ => true,
+    }
 }
 
 /// Shadow has said what it would do, and the playbook is still in shadow.

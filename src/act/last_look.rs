@@ -39,7 +39,7 @@ impl Began {
         Began { clock: clock.now(), steady: Instant::now() }
     }
 
-    /// By how much the clock has gone ahead of the time that has really passed since.
+    /// By how much the clock has gone ahead of the time that has really passed since; less than nothing when it went back.
     fn jumped(&self, now: Timestamp) -> SignedDuration {
         let passed = SignedDuration::try_from(self.steady.elapsed()).unwrap_or(SignedDuration::MAX);
         now.duration_since(self.clock).saturating_sub(passed)
@@ -136,10 +136,12 @@ fn leave(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), E
             format!("the clock went back during the run: it is {} behind the journal's newest entry", words::roughly(behind));
         return Err(Ending::interrupted(Reason::ClockUnreliable, detail));
     }
-    // By a clock that went ahead whatever comes after looks late, and the verdict would wait for scrapes of the future.
-    let ahead = began.jumped(now);
-    if ahead > CLOCK_TOLERANCE && !off(Mutant::LastLookClock) {
-        let detail = format!("the clock went ahead by {} during the run", words::roughly(ahead));
+    // By a clock that went ahead whatever comes after looks late, and the verdict would wait for scrapes of the future. One that went
+    // back by less than the run has taken is not behind the journal, and yet the permit lives longer by it than it was given for.
+    let jumped = began.jumped(now);
+    if jumped.abs() > CLOCK_TOLERANCE && !off(Mutant::LastLookClock) {
+        let way = if jumped.is_negative() { "back" } else { "ahead" };
+        let detail = format!("the clock went {way} by {} during the run", words::roughly(jumped.abs()));
         return Err(Ending::interrupted(Reason::ClockUnreliable, detail));
     }
     if let Some(pause) = pause.filter(|_| !off(Mutant::LastLookPause)) {

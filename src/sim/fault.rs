@@ -276,8 +276,8 @@ impl Scene {
 
     /// Everything that was broken is whole; who leaks still leaks.
     pub fn put_right(&self) {
+        // A standstill that has begun goes on to its end: one that is cut short may be shorter than what a last look lets pass.
         self.sim.disarm();
-        self.sim.go_on();
         for fault in [
             Fault::Prometheus(Trouble::None),
             Fault::EngineDown(false),

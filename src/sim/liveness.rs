@@ -107,7 +107,9 @@ impl Liveness {
             if listed.contains(instance) || !replica.answers(now) || replica.drained_since.is_some() {
                 self.sick.insert(name.clone(), now);
             }
-            if !firing.contains(instance) {
+            // Of what is well by now, Prometheus may go on saying for a while that it fires, if it judges no rule.
+            let well = replica.answers(now) && replica.fds(now) < 0.5 * crate::sim::shop::MAX_FDS;
+            if !firing.contains(instance) || well {
                 self.firing.remove(&name);
                 self.said.remove(&name);
                 continue;

@@ -149,6 +149,21 @@ async fn a_clock_that_jumps_between_drain_and_restart_readmits() {
     }
 }
 
+/// Its permit has run out while it stood still, and by a clock that went back meanwhile it has not.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_went_back_by_less_than_the_run_has_taken_readmits() {
+    let bench = bench().await;
+    bench.sim.at(When::After, Point::Drain, 1, |sim| {
+        sim.stand_still(secs(300));
+        sim.with(|state| state.clock_ahead = jiff::SignedDuration::from_secs(-240));
+    });
+    let record = one_run(&bench).await;
+    is(&record, Outcome::Interrupted, Reason::ClockUnreliable);
+    assert!(record.detail.contains("the clock went back by"), "{}", record.detail);
+    assert!(restarts(&bench).is_empty());
+    all_serve(&bench);
+}
+
 /// A process that is stopped in the middle of the last look: what was answered before says nothing about now.
 #[tokio::test(start_paused = true)]
 async fn a_process_that_stood_still_looks_again() {

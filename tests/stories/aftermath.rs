@@ -70,6 +70,28 @@ async fn a_moment_without_sight_is_not_told() {
     assert!(bench.sim.with(|state| state.distinct_pages()).is_empty());
 }
 
+/// What was over comes again. Prometheus lists it, and answers nothing to its expression, because some of its data is missing. That may last,
+/// and then somebody has to hear of it; what there is to see once the data is back is acted upon.
+#[tokio::test(start_paused = true)]
+async fn an_alert_that_came_again_while_the_signals_disagree_is_told() {
+    let bench = bench().await;
+    let instance = instance(&bench.sim, TWO).parse().expect("an instance");
+    let false_alarm = bench.sim.with(|state| state.prometheus.alert("FdLeakFast", &instance, None)).expect("scraped");
+    bench.deliver(vec![false_alarm]).await.expect("durable");
+    is(&finished(&bench).await, Outcome::ConditionCleared, Reason::ConditionQuiet);
+    bench.sim.with(|state| state.prometheus.trouble = Trouble::Partial);
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    bench.run_for(mins(5)).await;
+    assert_eq!(up(&bench), ["signals_mixed"], "{:#?}", told(&bench.records()));
+    assert_eq!(bench.records().len(), 2, "told once: {:#?}", told(&bench.records()));
+    assert_eq!(restarts(&bench), [""; 0]);
+    bench.sim.with(|state| state.prometheus.trouble = Trouble::None);
+    bench.run_with_feed(mins(5), mins(1)).await;
+    assert_eq!(restarts(&bench), [TWO]);
+    assert!(up(&bench).is_empty(), "{:?}", up(&bench));
+}
+
 /// Three replicas, and one rule under a name of the playbook's that averages over a quarter of an hour.
 async fn averaging() -> Bench {
     let replicas: Vec<Replica> = inventory().with(|state| state.replicas.clone());
