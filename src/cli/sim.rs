@@ -140,6 +140,11 @@ fn many(args: &SimArgs) -> anyhow::Result<Exit> {
     Ok(if totals.failed.is_empty() { Exit::Fine } else { Exit::No })
 }
 
+/// For an outcome with a violation.
+fn broke(outcome: &Outcome) -> String {
+    format!("seed {} broke {}", outcome.seed, outcome.violations[0])
+}
+
 impl Totals {
     fn add(&mut self, outcome: Outcome, progress: Progress, args: &SimArgs) {
         self.seeds += 1;
@@ -152,6 +157,12 @@ impl Totals {
         self.deaths += outcome.deaths;
         self.entries += outcome.entries;
         if !outcome.violations.is_empty() {
+            // At once: a long run may be broken off for it.
+            match progress {
+                Progress::None => {}
+                Progress::InPlace => eprintln!("\r{}", broke(&outcome)),
+                Progress::Lines => eprintln!("{}", broke(&outcome)),
+            }
             self.failed.push(outcome);
         }
         let so_far = || format!("{} of {} seeds, {} violations", self.seeds, args.seeds, self.failed.len());
@@ -185,7 +196,7 @@ impl Totals {
             self.seeds, self.faults, self.deliveries, self.drains, self.restarts, self.pages, self.deaths, self.entries
         );
         for outcome in &self.failed {
-            println!("seed {} broke {}", outcome.seed, outcome.violations[0]);
+            println!("{}", broke(outcome));
             println!("    replay: remediator sim --seed {}", outcome.seed);
         }
         let verdict = if self.failed.is_empty() { "every invariant held in every seed" } else { "an invariant was broken" };
