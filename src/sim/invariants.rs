@@ -240,6 +240,12 @@ impl<'a> Walk<'a> {
                     _ => false,
                 }
             });
+            // One that was refused already when we drained.
+            let refused = notes[..number].iter().rev().find_map(|earlier| match &earlier.what {
+                Noted::Fault(Fault::RefusesReady(on)) => Some(*on),
+                _ => None,
+            });
+            let excused = excused || refused == Some(true);
             let took = until.duration_since(note.at);
             if took > DRAINED && !excused {
                 self.broken(Invariant::I8, Some(note.at), format!("{path} stayed drained for {took:#}"));

@@ -79,6 +79,11 @@ impl Liveness {
         }
     }
 
+    /// However short: the page is over, and another one takes its time.
+    pub fn disk_is_well(&mut self) {
+        self.refused = None;
+    }
+
     pub fn look(&mut self, scene: &Scene, context: &Context, alive: bool) {
         let complaints = scene.sim.with(|state| {
             let now = state.now;

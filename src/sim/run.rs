@@ -358,6 +358,9 @@ impl Stage {
             Fault::Unsynced(on) => self.base.journal.pretend_unsynced(*on),
             _ => {}
         }
+        if !self.base.journal.pretends_to_fail() {
+            self.liveness.disk_is_well();
+        }
     }
 
     /// An alert that Prometheus never sent.
