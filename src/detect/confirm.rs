@@ -44,12 +44,15 @@ pub struct Question<'a> {
 pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> Evidence {
     let Question { accepted, target, playbook, .. } = question;
     let labels = &accepted.alert.labels;
-    let (look, silences) = tokio::join!(looks.look(world), world.pager.silences(labels));
+    // Before anything else: whoever shares a look may wait for it, and the evidence is as old as its instant says. What was
+    // answered earlier would look younger than it is.
+    let look = looks.look(world).await;
     let at = look.at;
-    let ((reading, by), replica, vetoes) = tokio::join!(
+    let ((reading, by), replica, vetoes, silences) = tokio::join!(
         read(&*world.metrics, question, &look),
         replica(world, question, &look),
         vetoes(&*world.metrics, playbook, target, labels, at),
+        world.pager.silences(labels),
     );
     let reading = match (reading, &replica) {
         (Reading::Firing { value, query }, Ok(replica)) => {

@@ -272,6 +272,26 @@ async fn a_silence_holds() {
     assert_eq!(restarts(&bench), [TWO]);
 }
 
+/// A look is shared, and whoever comes while one is under way waits for it. What Alertmanager said meanwhile would be older than
+/// the evidence, which goes by the look's instant.
+#[tokio::test(start_paused = true)]
+async fn a_silence_that_is_made_while_a_look_is_waited_for_holds() {
+    let bench = bench().await;
+    leaking(&bench, &[TWO]).await;
+    bench.sim.at(When::After, Point::Rules, 1, |sim| sim.stand_still(secs(60)));
+    let (looks, world) = (bench.context.looks.clone(), bench.context.world.clone());
+    let other = tokio::spawn(async move { looks.look(&world).await });
+    tokio::time::sleep(secs(1)).await;
+    deliver(&bench).await;
+    tokio::time::sleep(secs(10)).await;
+    let matcher = "instance=\"10.0.0.2:8080\"".parse().expect("a matcher");
+    let silence = Silence { id: "s1".to_owned(), comment: "load test".to_owned(), created_by: "ana".to_owned(), ends_at: None };
+    bench.sim.with(|state| state.pager.silences.push((vec![matcher], silence)));
+    is(&finished(&bench).await, Outcome::Refused, Reason::Silenced);
+    untouched(&bench);
+    other.await.expect("a look");
+}
+
 /// A forged alert for a healthy replica, and one that names nothing of ours.
 #[tokio::test(start_paused = true)]
 async fn a_forged_alert_is_cleared() {
