@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use remediator::event::{Event, Step};
 use remediator::sim::What;
+use remediator::sim::fault::Fault;
 use remediator::sim::invariants::{Invariant, check};
 use remediator::sim::ledger::{Act, Delivery, Note, Noted};
 use remediator::sim::run::{Trial, run};
@@ -77,7 +78,7 @@ fn of_the_world_at_the_moment_of_an_effect() {
     for (what, invariant, which, change) in forgeries {
         let mut trial = sound.clone();
         if what == "silenced for long" {
-            let fault = Noted::Fault(remediator::sim::fault::Fault::Silenced(0, true));
+            let fault = Noted::Fault(Fault::Silenced(0, true));
             let first = trial.notes.first().expect("a note").clone();
             trial.notes.insert(0, Note { what: fault, ..first });
         }
@@ -128,6 +129,26 @@ fn of_what_was_done_twice() {
         many.notes.insert(at + 1, twin);
     }
     broken(&many, Invariant::I3, "seven drains at once");
+}
+
+/// Only a readmit that is refused while the server is drained is an excuse, whenever that began.
+#[test]
+fn of_a_server_that_stays_drained() {
+    let mut late = sound();
+    late.notes.retain(|note| !matches!(note.what, Noted::Fault(_)));
+    *act(&mut late, |what| matches!(what, What::Ready(_))).0 += SignedDuration::from_mins(10);
+    broken(&late, Invariant::I8, "readmitted ten minutes late");
+
+    let refused_before = |orders: &[bool]| {
+        let mut trial = late.clone();
+        let first = trial.notes.first().expect("a note").clone();
+        let notes = orders.iter().map(|on| Note { what: Noted::Fault(Fault::RefusesReady(*on)), ..first.clone() });
+        trial.notes.splice(0..0, notes);
+        trial
+    };
+    broken(&refused_before(&[true, false]), Invariant::I8, "refused, but no longer when it was drained");
+    let found = check(&refused_before(&[true]));
+    assert!(found.iter().all(|violation| violation.invariant != Invariant::I8), "refused since before the drain: {found:#?}");
 }
 
 #[test]
