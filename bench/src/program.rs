@@ -69,7 +69,7 @@ impl Drop for Process {
 ///
 /// # Errors
 /// It cannot be made.
-pub fn scratch() -> io::Result<PathBuf> {
+fn scratch() -> io::Result<PathBuf> {
     let dir = std::env::var_os("BENCH_DIR").map_or_else(|| PathBuf::from("target/bench"), PathBuf::from);
     std::fs::create_dir_all(&dir)?;
     dir.canonicalize()

@@ -6,9 +6,12 @@ pub mod size;
 pub mod storm;
 pub mod walk;
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rusqlite::Connection;
 
 use crate::alerts::{notification, notification_of};
 use crate::disk::fdatasync;
@@ -26,13 +29,27 @@ pub struct Effort {
 
 /// One request per `per` alerts, each alert of a replica of its own.
 pub fn requests(path: &str, alerts: usize, per: usize) -> Arc<Vec<Vec<u8>>> {
-    requests_of(path, alerts, per, 1)
+    requests_of(path, 0..alerts, per, 1)
 }
 
-/// As [`requests`], of replicas that are spread over so many services.
-pub fn requests_of(path: &str, alerts: usize, per: usize, services: usize) -> Arc<Vec<Vec<u8>>> {
-    let one = |first: usize| post(path, &notification_of(first..(first + per).min(alerts), services));
-    Arc::new((0..alerts).step_by(per).map(one).collect())
+/// As [`requests`], of the replicas of these numbers, which are spread over so many services.
+pub fn requests_of(path: &str, replicas: Range<usize>, per: usize, services: usize) -> Arc<Vec<Vec<u8>>> {
+    let one = |first: usize| post(path, &notification_of(first..(first + per).min(replicas.end), services));
+    Arc::new(replicas.clone().step_by(per).map(one).collect())
+}
+
+/// Waits until every record of a journal has an outcome, but not for ever.
+///
+/// # Errors
+/// It cannot be read.
+pub async fn settle(journal: &Connection) -> Result<()> {
+    const LONGEST: Duration = Duration::from_secs(600);
+    let begun = Instant::now();
+    let open = || journal.query_row("SELECT count(*) FROM records WHERE closed_at IS NULL", (), |row| row.get::<_, usize>(0));
+    while open()? > 0 && begun.elapsed() < LONGEST {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }
 
 /// The calibration that stands beside a durable figure.

@@ -1,6 +1,6 @@
-//! A journal of any length: a valid chain, made once and kept under `target/bench` until it is deleted.
+//! A journal of any length: a valid chain, made under `target/bench`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -9,9 +9,10 @@ use remediator::audit::bulk::Bulk;
 use remediator::event::{Accepted, Draft, Event, RecordId};
 use remediator::reason::{Outcome, Reason};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use uuid::Builder;
 
-use crate::program::scratch;
+use crate::program::folder;
 
 /// Replicas that the records are about, in turn.
 pub const TARGETS: u64 = 5_000;
@@ -23,22 +24,15 @@ fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
     Ok(serde_json::from_value(value)?)
 }
 
-/// The folder of a journal with so many records, half a second apart, the last of them a while ago; made unless it is there.
+/// The folder of a new journal with so many records, half a second apart, the last of them a while ago.
 ///
 /// # Errors
 /// The disk is full, most likely.
-pub fn journal(records: u64) -> Result<PathBuf> {
-    let dir = scratch()?.join(format!("store-{records}"));
-    let ready = dir.join("ready");
-    if ready.exists() {
-        return Ok(dir);
-    }
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
-    std::fs::create_dir_all(dir.join("state"))?;
-    make(&dir.join("state"), records)?;
-    std::fs::write(ready, "")?;
+pub fn journal(records: u64) -> Result<TempDir> {
+    let dir = folder()?;
+    let state = dir.path().join("state");
+    std::fs::create_dir(&state)?;
+    make(&state, records)?;
     Ok(dir)
 }
 

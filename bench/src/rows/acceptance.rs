@@ -1,6 +1,7 @@
 //! Taking alerts in: how many, how soon, and what happens when it is too many.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use super::{Effort, calibration, medians, ratio, requests, row};
+use super::{Effort, calibration, medians, ratio, requests, requests_of, row, settle};
 use crate::healers::Webhook;
 use crate::load::{Run, closed, open};
 use crate::outside::Outside;
@@ -96,6 +97,11 @@ pub async fn single(table: &mut Table, effort: Effort) -> Result<()> {
     Ok(())
 }
 
+/// Alerts that were taken per second, a hundred in each notification.
+fn per_second(run: &Run) -> f64 {
+    run.rate() * 100.0
+}
+
 /// 100 alerts in a notification.
 ///
 /// # Errors
@@ -105,7 +111,6 @@ pub async fn hundreds(table: &mut Table, effort: Effort) -> Result<()> {
     for _ in 0..effort.rounds {
         let outside = Outside::start(REPLICAS, false).await?;
         let disk = calibration()?;
-        let per_second = |run: &Run| run.rate() * 100.0;
         let ours = {
             let it = Remediator::start(&outside, OPEN_RAILS).await?;
             closed(it.addr(), 8, requests("/remediate", effort.episodes, 100)).await?
@@ -127,6 +132,46 @@ pub async fn hundreds(table: &mut Table, effort: Effort) -> Result<()> {
         format!("{to_plain:.2} × (b)"),
         "≥ 0.6 × (b)",
         Some(to_plain >= 0.6),
+    );
+    Ok(())
+}
+
+/// As [`hundreds`], to a journal with many records behind, many of them about the same replicas, and to an empty one.
+///
+/// # Errors
+/// Something does not start.
+pub async fn hundreds_behind(table: &mut Table, effort: Effort, behind: &Path, millions: f64) -> Result<()> {
+    // One process holds them all, and 10,000 at most.
+    let episodes = 9_000 / effort.rounds.max(1);
+    let outside = Outside::start(REPLICAS, false).await?;
+    let full = Remediator::start_in(&outside, OPEN_RAILS, behind).await?;
+    let journal = Connection::open_with_flags(full.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut rounds = Vec::new();
+    for round in 0..effort.rounds {
+        let replicas = round * episodes..(round + 1) * episodes;
+        let requests = requests_of("/remediate", replicas, 100, 1);
+        let disk = calibration()?;
+        let empty = {
+            let it = Remediator::start(&outside, OPEN_RAILS).await?;
+            closed(it.addr(), 8, requests.clone()).await?
+        };
+        let full = closed(full.addr(), 8, requests).await?;
+        let taken = (empty.taken().count(), full.taken().count());
+        anyhow::ensure!(taken == (empty.answers.len(), full.answers.len()), "not all were taken: {taken:?}");
+        rounds.push([per_second(&full), per_second(&empty), disk]);
+        println!("  hundreds with {millions} million behind: {:?}", rounds.last());
+        // Its walks are over before the next round.
+        settle(&journal).await?;
+    }
+    let [full, empty, disk] = medians(&rounds);
+    row(
+        table,
+        &format!("100-alert notifications, alerts made durable, {millions} million records behind"),
+        format!("{full:.0}/s"),
+        format!("the same {episodes} alerts into an empty journal {empty:.0}/s; fdatasync {disk:.2} ms"),
+        format!("{:.2} × empty", ratio(&rounds, 0, 1)),
+        "the loss is stated",
+        None,
     );
     Ok(())
 }
@@ -267,7 +312,7 @@ async fn webhook_loses(outside: &Outside, round: usize) -> Result<f64> {
 }
 
 /// How many records that were answered are not in the journal.
-fn lost(run: &Run, database: &std::path::Path) -> Result<usize> {
+fn lost(run: &Run, database: &Path) -> Result<usize> {
     let mut answered = HashSet::new();
     for answer in run.taken() {
         let body: Value = serde_json::from_str(&answer.body)?;

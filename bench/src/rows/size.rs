@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rusqlite::{Connection, OpenFlags};
 
+use super::acceptance::hundreds_behind;
 use super::{Effort, row};
 use crate::alerts::notification;
 use crate::load::{median, quantile};
@@ -48,7 +49,7 @@ pub async fn idle(table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// A journal with many records: the start, and a page by each filter.
+/// A journal with many records: the start, a page by each filter, and more alerts into it.
 ///
 /// # Errors
 /// The disk is full, most likely.
@@ -60,7 +61,7 @@ pub async fn store(table: &mut Table, effort: Effort, records: u64) -> Result<()
     let mut memory = 0.0;
     for round in 0..effort.rounds {
         let begun = Instant::now();
-        let it = Remediator::start_in(&outside, RAILS, &folder).await?;
+        let it = Remediator::start_in(&outside, RAILS, folder.path()).await?;
         let mut asker = Asker::connect(it.addr()).await?;
         // Ready is who takes an alert: this one folds from the second round on, or is new.
         let status = asker.ask(&post("/remediate", &notification(20_000 + round..20_001 + round))).await?;
@@ -78,7 +79,8 @@ pub async fn store(table: &mut Table, effort: Effort, records: u64) -> Result<()
         "< 200 ms with 1 million",
         Some(start < 200.0),
     );
-    pages(table, &folder, &outside, millions).await
+    pages(table, folder.path(), &outside, millions).await?;
+    hundreds_behind(table, effort, folder.path(), millions).await
 }
 
 async fn pages(table: &mut Table, folder: &Path, outside: &Outside, millions: f64) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Effort, requests_of, row};
+use super::{Effort, requests_of, row, settle};
 use crate::load::{Run, closed, median};
 use crate::outside::Outside;
 use crate::program::{RAILS, Remediator};
@@ -14,8 +14,6 @@ use crate::table::Table;
 const STORM: usize = 5_000;
 /// Fifty replicas each.
 const SERVICES: usize = 100;
-/// How long to wait until every record has an outcome.
-const SETTLES: Duration = Duration::from_secs(600);
 
 struct Storm {
     run: Run,
@@ -30,13 +28,11 @@ async fn storm(per: usize) -> Result<Storm> {
     let outside = Outside::spread(STORM, SERVICES, true).await?;
     let it = Remediator::start(&outside, RAILS).await?;
     let begun = Instant::now();
-    let run = closed(it.addr(), 64, requests_of("/remediate", STORM, per, SERVICES)).await?;
+    let run = closed(it.addr(), 64, requests_of("/remediate", 0..STORM, per, SERVICES)).await?;
     let acknowledging = it.process.memory().1;
     let conn = Connection::open_with_flags(it.database(), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let count = |sql: &str| conn.query_row(sql, (), |row| row.get::<_, usize>(0));
-    while count("SELECT count(*) FROM records WHERE closed_at IS NULL")? > 0 && begun.elapsed() < SETTLES {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    settle(&conn).await?;
     // One record for each; whoever is asked again says the same, and that is no record.
     let records = count("SELECT count(*) FROM records")?;
     ensure!(count("SELECT count(DISTINCT key) FROM records")? == STORM, "an alert of the storm has no record");
