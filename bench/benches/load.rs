@@ -8,11 +8,12 @@ use anyhow::{Result, bail};
 use remediator_bench::rows::{Effort, acceptance, size, storm, walk};
 use remediator_bench::table::Table;
 
-const ROWS: [&str; 9] = ["single", "offered", "hundreds", "folds", "storms", "decisions", "restarts", "killed", "store"];
+const ROWS: [&str; 10] =
+    ["single", "offered", "sustained", "hundreds", "folds", "storms", "decisions", "restarts", "killed", "store"];
 
-/// `STORES=1000000,10000000`: sizes of the journals that are searched, in records.
+/// `STORES=1000000`: sizes of the journals that are searched, in records.
 async fn store(table: &mut Table, effort: Effort) -> Result<()> {
-    let sizes = std::env::var("STORES").unwrap_or_else(|_| "1000000".to_owned());
+    let sizes = std::env::var("STORES").unwrap_or_else(|_| "1000000,10000000".to_owned());
     for records in sizes.split(',').filter(|size| !size.is_empty()) {
         size::store(table, effort, records.parse()?).await?;
     }
@@ -40,6 +41,7 @@ fn main() -> Result<()> {
             match row {
                 "single" => acceptance::single(&mut table, effort).await,
                 "offered" => acceptance::offered(&mut table, effort).await,
+                "sustained" => acceptance::sustained(&mut table, effort).await,
                 "hundreds" => acceptance::hundreds(&mut table, effort).await,
                 "folds" => acceptance::folds(&mut table, effort).await,
                 "killed" => acceptance::killed(&mut table, effort).await,

@@ -62,6 +62,19 @@ pub fn median(values: Vec<f64>) -> f64 {
 /// # Errors
 /// Nobody listens.
 pub async fn closed(to: SocketAddr, connections: usize, requests: Arc<Vec<Vec<u8>>>) -> Result<Run> {
+    closed_counted(to, connections, requests, Arc::default()).await
+}
+
+/// As [`closed`], and tells how many have been answered by now.
+///
+/// # Errors
+/// Nobody listens.
+pub async fn closed_counted(
+    to: SocketAddr,
+    connections: usize,
+    requests: Arc<Vec<Vec<u8>>>,
+    answered: Arc<AtomicUsize>,
+) -> Result<Run> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut askers = Vec::new();
     for _ in 0..connections {
@@ -69,7 +82,7 @@ pub async fn closed(to: SocketAddr, connections: usize, requests: Arc<Vec<Vec<u8
     }
     let begun = Instant::now();
     let callers = askers.into_iter().map(|mut asker| {
-        let (next, requests) = (next.clone(), requests.clone());
+        let (next, requests, answered) = (next.clone(), requests.clone(), answered.clone());
         tokio::spawn(async move {
             let mut answers = Vec::new();
             loop {
@@ -77,6 +90,7 @@ pub async fn closed(to: SocketAddr, connections: usize, requests: Arc<Vec<Vec<u8
                 let Some(request) = requests.get(index) else { return answers };
                 let sent = Instant::now();
                 let status = asker.ask(request).await.unwrap_or(0);
+                answered.fetch_add(1, Ordering::Relaxed);
                 let body = if status == 0 { String::new() } else { asker.body() };
                 answers.push(Answer { index, status, took: sent.elapsed(), body });
                 if status == 0 {

@@ -41,23 +41,24 @@ struct Errand {
     reply: oneshot::Sender<Vec<String>>,
 }
 
-/// The same secondary indexes as remediator's records have, one each.
+/// The same keys and indexes as remediator's records have (`src/audit/projection.rs`).
 const SCHEMA: &str = "
     CREATE TABLE records(
-        id TEXT PRIMARY KEY, opened_seq INTEGER NOT NULL UNIQUE, seq INTEGER NOT NULL, key TEXT NOT NULL,
-        opened_at INTEGER NOT NULL, closed_at INTEGER, outcome TEXT, reason_code TEXT, playbook TEXT, service TEXT,
-        instance TEXT, fingerprint TEXT NOT NULL, group_key TEXT NOT NULL, body TEXT NOT NULL) STRICT;
-    CREATE INDEX records_outcome ON records(outcome, opened_seq);
-    CREATE INDEX records_reason ON records(reason_code, opened_seq);
-    CREATE INDEX records_playbook ON records(playbook, opened_seq);
-    CREATE INDEX records_target ON records(service, instance, opened_seq);
-    CREATE INDEX records_key ON records(key, opened_seq);
-    CREATE INDEX records_opened_at ON records(opened_at);
+        opened_seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL, key TEXT NOT NULL,
+        opened_at INTEGER NOT NULL, tide INTEGER NOT NULL, closed_at INTEGER, outcome TEXT, reason_code TEXT, playbook TEXT,
+        service TEXT, instance TEXT, fingerprint TEXT NOT NULL, group_key TEXT NOT NULL, body TEXT NOT NULL) STRICT;
+    CREATE INDEX records_outcome ON records(outcome) WHERE outcome IS NOT NULL;
+    CREATE INDEX records_reason ON records(reason_code) WHERE reason_code IS NOT NULL;
+    CREATE INDEX records_playbook ON records(playbook);
+    CREATE INDEX records_target ON records(service, instance);
+    CREATE INDEX records_key ON records(key);
+    CREATE INDEX records_tide ON records(tide);
+    CREATE INDEX records_behind ON records(opened_seq) WHERE opened_at < tide;
     CREATE INDEX records_closed ON records(seq) WHERE closed_at IS NOT NULL;
-    CREATE INDEX records_open ON records(id) WHERE closed_at IS NULL;
+    CREATE INDEX records_open ON records(opened_seq) WHERE closed_at IS NULL;
     CREATE TABLE record_alerts(
-        fingerprint TEXT NOT NULL, group_key TEXT NOT NULL, record TEXT NOT NULL REFERENCES records(id),
-        PRIMARY KEY(fingerprint, group_key, record)) STRICT, WITHOUT ROWID;
+        fingerprint TEXT NOT NULL, record INTEGER NOT NULL, group_key TEXT NOT NULL,
+        PRIMARY KEY(fingerprint, record, group_key)) STRICT, WITHOUT ROWID;
     CREATE INDEX record_alerts_group_key ON record_alerts(group_key, record);
     CREATE INDEX record_alerts_record ON record_alerts(record);
 ";
@@ -138,15 +139,15 @@ fn commit(conn: &mut Connection, batch: &[Errand], seq: &mut i64) -> rusqlite::R
             let key = format!("{:064x}", seq.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15)).replace("000", "9e3");
             transaction
                 .prepare_cached(
-                    "INSERT INTO records(id, opened_seq, seq, key, opened_at, playbook, service, instance, fingerprint, group_key, body)
-                     VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+                    "INSERT INTO records(opened_seq, id, seq, key, opened_at, tide, playbook, service, instance, fingerprint, group_key, body)
+                     VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 )?
                 .execute(params![
-                    id, *seq, *seq, key, *seq, "inventory", label("service"), label("instance"), alert.fingerprint, errand.group_key, raw
+                    *seq, id, *seq, key, *seq, *seq, "inventory", label("service"), label("instance"), alert.fingerprint, errand.group_key, raw
                 ])?;
             transaction
-                .prepare_cached("INSERT INTO record_alerts(fingerprint, group_key, record) VALUES (?,?,?)")?
-                .execute(params![alert.fingerprint, errand.group_key, id])?;
+                .prepare_cached("INSERT INTO record_alerts(fingerprint, record, group_key) VALUES (?,?,?)")?
+                .execute(params![alert.fingerprint, *seq, errand.group_key])?;
             ids.push(id);
         }
         all.push(ids);

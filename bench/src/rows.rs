@@ -52,12 +52,12 @@ pub async fn settle(journal: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// The calibration that stands beside a durable figure.
+/// The calibration that stands beside a durable figure: one write and sync of a notification with so many alerts, in milliseconds.
 ///
 /// # Errors
 /// The disk refuses.
-pub fn calibration() -> Result<f64> {
-    Ok(fdatasync(notification(0..1).len(), 100)?)
+pub fn calibration(alerts: usize) -> Result<f64> {
+    Ok(fdatasync(notification(0..alerts).len(), 100)?)
 }
 
 /// Medians of the columns of several rounds.

@@ -1,9 +1,10 @@
 //! What it takes when nothing happens.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use rusqlite::{Connection, OpenFlags};
 
 use super::acceptance::hundreds_behind;
@@ -95,6 +96,7 @@ async fn pages(table: &mut Table, folder: &Path, outside: &Outside, millions: f6
     let mut told = Vec::new();
     for (name, query) in [
         ("none", String::new()),
+        ("none, the page after it", format!("cursor={}", next(it.addr()).await?)),
         ("outcome", "outcome=condition_cleared".to_owned()),
         ("outcome, one in a thousand", "outcome=refused".to_owned()),
         ("reason", "reason=cooldown".to_owned()),
@@ -142,6 +144,14 @@ async fn pages(table: &mut Table, folder: &Path, outside: &Outside, millions: f6
         Some(p99 < 3.0),
     );
     Ok(())
+}
+
+/// The cursor of the page after the first.
+async fn next(addr: SocketAddr) -> Result<String> {
+    let mut asker = Asker::connect(addr).await?;
+    asker.ask(&get("/audit?limit=50")).await?;
+    let page: serde_json::Value = serde_json::from_str(&asker.body())?;
+    Ok(page.get("next").and_then(serde_json::Value::as_str).context("a page after the first")?.to_owned())
 }
 
 /// The same rows read by the right index, in this process, without a server.

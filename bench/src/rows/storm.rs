@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Effort, requests_of, row, settle};
+use super::{Effort, calibration, requests_of, row, settle};
 use crate::load::{Run, closed, median};
 use crate::outside::Outside;
 use crate::program::{RAILS, Remediator};
@@ -44,8 +44,9 @@ async fn storm(per: usize) -> Result<Storm> {
 /// Something does not start, or an alert has no record.
 pub async fn storms(table: &mut Table, effort: Effort) -> Result<()> {
     for (what, per) in [("as one body", STORM), ("as 5,000 bodies", 1)] {
-        let mut rounds = Vec::new();
+        let (mut rounds, mut disks) = (Vec::new(), Vec::new());
         for _ in 0..effort.rounds {
+            let disk = calibration(per)?;
             let storm = storm(per).await?;
             println!(
                 "  storm {what}: p99 {:.0} ms, {} restarts, {} records, settled in {:.1} s, RSS {:.0} then {:.0} MiB",
@@ -57,6 +58,7 @@ pub async fn storms(table: &mut Table, effort: Effort) -> Result<()> {
                 storm.peak
             );
             rounds.push(storm);
+            disks.push(disk);
         }
         let column = |of: fn(&Storm) -> f64| median(rounds.iter().map(of).collect());
         let p99 = column(|storm| storm.run.quantile(0.99));
@@ -70,7 +72,7 @@ pub async fn storms(table: &mut Table, effort: Effort) -> Result<()> {
                 "at most {restarts} actions, {most} records, acknowledged p99 {p99:.0} ms, all settled in {:.0} s, RSS at its highest {peak:.0} MiB",
                 column(|storm| storm.settled.as_secs_f64())
             ),
-            String::new(),
+            format!("fdatasync {:.2} ms", median(disks)),
             String::new(),
             "≤ 1 action, p99 < 1 s, RSS < 64 MiB",
             Some(restarts <= 1 && p99 < 1_000.0 && peak < 64.0),

@@ -43,7 +43,7 @@ async fn to_restart(asker: &mut Asker, path: &str, outside: &Outside) -> Result<
 pub async fn restarts(table: &mut Table, effort: Effort) -> Result<()> {
     let mut rounds = Vec::new();
     for _ in 0..effort.rounds {
-        let disk = calibration()?;
+        let disk = calibration(1)?;
         let outside = Outside::start(REPLICAS, true).await?;
         let it = Remediator::start(&outside, OPEN_RAILS).await?;
         // The doors are checked at the start; nothing is done before.
