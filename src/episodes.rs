@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::event::Record;
 use crate::guard::ledger::Watch;
-use crate::pipeline::{Context, walk};
+use crate::pipeline::{Context, Timing, walk};
 use crate::target::{EpisodeKey, ServiceName};
 use crate::watch::ask_again;
 
@@ -258,12 +258,14 @@ impl Episodes {
         nothing
     }
 
-    /// `max(ask_again, the rail's retry_after)`.
+    /// `max(ask_again, the rail's retry_after)`, and `hold` at most: the page that stands meanwhile may be over, and whoever
+    /// was to tell us so may have been lost.
     fn patience(&self, watch: &Watch) -> Duration {
         let retry_after = watch.retry_after_ms.map_or(Duration::ZERO, Duration::from_millis);
         let passed = self.context.world.clock.now().duration_since(watch.since);
         let left = retry_after.saturating_sub(Duration::try_from(passed).unwrap_or(Duration::ZERO));
-        left.max(self.context.timing.ask_again.get())
+        let Timing { ask_again, hold, .. } = self.context.timing;
+        left.min(hold.get()).max(ask_again.get())
     }
 }
 

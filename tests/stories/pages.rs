@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use remediator::alert::{Alert, AlertStatus, LabelSet};
-use remediator::decide::playbook::{Confirm, Mode, Threshold};
+use remediator::decide::playbook::{Budget, Confirm, Mode, Threshold};
 use remediator::event::PauseScope;
+use remediator::period::Period;
 use remediator::pipeline::Context;
 use remediator::reason::{Outcome, Reason};
 use remediator::sim::bench::Bench;
@@ -57,6 +58,25 @@ async fn a_page_ends_when_its_target_recovers() {
     bench.run_for(secs(5)).await;
     assert!(up(&bench).is_empty(), "{:?}", up(&bench));
     assert_eq!(bench.sim.with(|state| state.distinct_pages().len()), 1);
+}
+
+/// A budget that is spent may ask for hours of patience. Somebody restarts the replica by hand meanwhile, and whoever was to
+/// tell us that the alert is over is lost.
+#[tokio::test(start_paused = true)]
+async fn a_page_about_a_spent_budget_does_not_outlive_the_trouble() {
+    let mut playbook = playbook();
+    playbook.guards.budget = vec![Budget { most: 1, per: Period::from_secs(6 * 3600) }];
+    let bench = bench_with(playbook).await;
+    is(&one_run(&bench).await, Outcome::Recovered, Reason::RecoveryConfirmed);
+    bench.run_for(mins(30)).await;
+    leaking(&bench, &[ONE]).await;
+    deliver(&bench).await;
+    is(&finished(&bench).await, Outcome::Refused, Reason::BudgetSpent);
+    bench.run_for(mins(1)).await;
+    assert_eq!(up(&bench), ["budget_spent"]);
+    bench.sim.replica(ONE, |replica, now| replica.restart(now));
+    bench.run_for(mins(25)).await;
+    assert!(up(&bench).is_empty(), "{:?}", up(&bench));
 }
 
 /// How long a page lives is told by Alertmanager's clock, not by ours.
