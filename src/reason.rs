@@ -112,7 +112,7 @@ reasons! {
     EvidenceMissing => "evidence_missing", Act, "the evidence could not be captured, and the playbook requires it";
     DrainFailed => "drain_failed", Act, "the balancer refused the drain or its answer is unknown";
     DrainTimeout => "drain_timeout", Act, "the server did not empty in time";
-    DrainLost => "drain_lost", Act, "the server was no longer drained right before the restart";
+    DrainLost => "drain_lost", Act, "the server was no longer drained before the restart";
     PermitExpired => "permit_expired", Act, "the permit expired before the step";
     ContainerChanged => "container_changed", Act, "the container is not the one that the permit was given for";
     ModeChanged => "mode_changed", Act, "the playbook's mode changed during the run";

@@ -52,6 +52,13 @@ pub struct Steps<'a> {
     pub drain_unknown: bool,
 }
 
+/// What came of waiting for a server's sessions to end.
+enum Drained {
+    Empty,
+    /// The balancer forgot the drain, or somebody undid it.
+    Lost,
+}
+
 impl Steps<'_> {
     fn now(&self) -> Timestamp {
         self.context.world.clock.now()
@@ -76,10 +83,10 @@ impl Steps<'_> {
     }
 
     /// As [`until`], and over at once when the program is to stop.
-    async fn until_or_stop<F, Fut>(&self, within: Duration, look: F) -> Result<(), String>
+    async fn until_or_stop<T, F, Fut>(&self, within: Duration, look: F) -> Result<T, String>
     where
         F: Fn() -> Fut,
-        Fut: Future<Output = Result<(), String>>,
+        Fut: Future<Output = Result<T, String>>,
     {
         tokio::select! {
             biased;
@@ -123,7 +130,9 @@ impl Steps<'_> {
         let within = self.plan.drain.within.get();
         let emptying = self.until_or_stop(within, || async {
             match server(&self.context.world, &self.plan).await {
-                Ok(server) if server.drained && server.sessions == 0 && server.queued == 0 => Ok(()),
+                // Whoever drains it from now on, it is no longer our drain.
+                Ok(server) if !server.drained => Ok(Drained::Lost),
+                Ok(server) if server.sessions == 0 && server.queued == 0 => Ok(Drained::Empty),
                 Ok(server) => Err(format!("{} has {} sessions and {} queued", server.path, server.sessions, server.queued)),
                 Err(why) => Err(why),
             }
@@ -143,9 +152,14 @@ impl Steps<'_> {
             }
         };
         match emptied {
-            Ok(()) => {
+            Ok(Drained::Empty) => {
                 self.end(Step::Drain, Call::Done, json!({ "server": self.plan.server, "emptied_in": took }));
                 Ok(())
+            }
+            Ok(Drained::Lost) => {
+                let note = json!({ "server": self.plan.server, "after": took });
+                self.end(Step::Drain, Call::Failed("not drained any more".to_owned()), note);
+                Err(Ending::interrupted(Reason::DrainLost, drain_lost(&self.plan)))
             }
             Err(left) if self.context.shutdown.is_cancelled() => {
                 self.end(
@@ -161,10 +175,6 @@ impl Steps<'_> {
                 self.end(Step::Drain, Call::Failed(format!("not empty in {}", self.plan.drain.within)), note);
                 if proceed {
                     return Ok(());
-                }
-                // Whoever reads of it should not look for sessions that are too long.
-                if server(&self.context.world, &self.plan).await.is_ok_and(|server| !server.drained) {
-                    return Err(Ending::interrupted(Reason::DrainLost, drain_lost(&self.plan)));
                 }
                 Err(Ending::failed(Reason::DrainTimeout, format!("not empty within {}: {left}", self.plan.drain.within)))
             }
@@ -311,20 +321,20 @@ fn healthy(container: &Container, plan: &Plan) -> Result<(), String> {
 }
 
 /// Looks until it is so or the time is up; then the last thing seen.
-async fn until<F, Fut>(world: &World, within: Duration, look: F) -> Result<(), String>
+async fn until<T, F, Fut>(world: &World, within: Duration, look: F) -> Result<T, String>
 where
     F: Fn() -> Fut,
-    Fut: Future<Output = Result<(), String>>,
+    Fut: Future<Output = Result<T, String>>,
 {
     let mut last = String::from("nothing was seen in time");
     let looking = async {
-        while let Err(seen) = look().await {
-            last = seen;
+        loop {
+            match look().await {
+                Ok(seen) => break seen,
+                Err(seen) => last = seen,
+            }
             world.clock.sleep(LOOK).await;
         }
     };
-    match tokio::time::timeout(within, looking).await {
-        Ok(()) => Ok(()),
-        Err(_) => Err(last),
-    }
+    tokio::time::timeout(within, looking).await.map_err(|_| last)
 }

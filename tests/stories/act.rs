@@ -94,6 +94,23 @@ async fn a_reload_while_the_server_empties_is_noticed() {
     all_serve(&bench);
 }
 
+/// The drain is forgotten while we wait for the server to empty, and then somebody else drains it: that one is theirs.
+#[tokio::test(start_paused = true)]
+async fn a_drain_of_somebody_elses_is_not_taken_for_our_lost_one() {
+    let bench = bench().await;
+    bench.sim.replica(TWO, |replica, _| replica.empties_in = Some(secs(20)));
+    bench.sim.at(When::After, Point::Drain, 1, |sim| {
+        sim.with(|state| state.reload_balancer());
+        sim.at(When::After, Point::Servers, 3, |sim| {
+            sim.replica(TWO, |replica, now| replica.drained_since = Some(now));
+        });
+    });
+    is(&one_run(&bench).await, Outcome::Interrupted, Reason::DrainLost);
+    bench.run_for(mins(1)).await;
+    assert!(restarts(&bench).is_empty(), "restarted on somebody else's drain");
+    assert_eq!(bench.sim.replica(TWO, |replica, _| replica.drained_since.is_some()), Some(true), "their drain was undone");
+}
+
 /// `min_healthy` was fine at admission; then a sibling goes while ours is drained. Ours is needed, leak or no leak.
 #[tokio::test(start_paused = true)]
 async fn a_sibling_that_goes_while_we_drain_stops_the_restart() {
