@@ -85,6 +85,10 @@ pub(super) struct Transaction<F, T> {
     pub reply: oneshot::Sender<Result<(Vec<Entry>, T), JournalError>>,
 }
 
+/// Entries after which the WAL is worth being brought into the database: about a thousand pages, which is where SQLite would
+/// do it by itself, within a commit that somebody waits for.
+const BEHIND: usize = 128;
+
 /// The connection that writes, and the state that runs ahead.
 pub(super) struct Core {
     pub conn: Connection,
@@ -92,6 +96,8 @@ pub(super) struct Core {
     file: Option<sqlite::Identity>,
     working: State,
     published: Arc<Published>,
+    /// Entries that were committed since the WAL was last brought into the database.
+    since: usize,
 }
 
 /// What the commands of a batch have made so far.
@@ -162,7 +168,7 @@ impl Published {
 impl Core {
     pub fn new(conn: Connection, published: Arc<Published>) -> Core {
         let file = sqlite::identity(&conn);
-        Core { conn, file, working: published.read(State::clone), published }
+        Core { conn, file, working: published.read(State::clone), published, since: 0 }
     }
 
     /// Runs a batch and answers everybody in it.
@@ -181,6 +187,20 @@ impl Core {
         }
         for (command, result) in batch.into_iter().zip(results) {
             command.answer(result);
+        }
+    }
+
+    /// Whether there is something to be brought into the database as soon as nobody waits.
+    pub fn is_behind(&self) -> bool {
+        self.since >= BEHIND
+    }
+
+    /// Brings the WAL into the database: what was committed is on the disk already, and only its place changes. What fails here
+    /// is tried again after as many entries.
+    pub fn catch_up(&mut self) {
+        self.since = 0;
+        if let Err(error) = sqlite::catch_up(&self.conn) {
+            tracing::warn!(%error, "the journal's WAL cannot be brought into the database");
         }
     }
 
@@ -206,7 +226,10 @@ impl Core {
         let touched = self.touched(staged);
         let committed = self.commit(staged, &touched, cut);
         match &committed {
-            Ok(()) => self.publish(staged, &touched),
+            Ok(()) => {
+                self.since += staged.entries.len();
+                self.publish(staged, &touched);
+            }
             Err(error) => {
                 tracing::error!(error = error as &dyn std::error::Error, entries = staged.entries.len(), "commit failed");
                 // A cut that came too late says nothing about the store.

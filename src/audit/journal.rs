@@ -12,9 +12,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -36,6 +37,8 @@ use crate::event::{Draft, Entry, Record, RecordId};
 const QUEUE: usize = 4096;
 /// Transactions in one commit, so that the first of a burst is not answered after the last.
 const MAX_BATCH: usize = 512;
+/// How long nobody must have wanted anything before the writer turns to what can wait.
+const QUIET: Duration = Duration::from_millis(200);
 /// Reading connections kept open between questions.
 const IDLE_READERS: usize = 4;
 /// Free pages given back in one commit: two megabytes that move through the WAL.
@@ -498,9 +501,20 @@ impl Journal {
     }
 }
 
-/// The writer: takes what waits, commits once, until every sender is gone and the queue is empty.
+/// What is to be done next, and in a quiet moment what can wait; none once every sender is gone and the queue is empty.
+fn next(core: &mut Core, work: &Receiver<Errand>) -> Option<Errand> {
+    if core.is_behind() {
+        match work.recv_timeout(QUIET) {
+            Err(RecvTimeoutError::Timeout) => core.catch_up(),
+            found => return found.ok(),
+        }
+    }
+    work.recv().ok()
+}
+
+/// The writer: takes what waits, commits once, until there is nobody left.
 fn write(mut core: Core, work: &Receiver<Errand>) {
-    while let Ok(first) = work.recv() {
+    while let Some(first) = next(&mut core, work) {
         let mut batch = Vec::new();
         let mut chore = None;
         let mut next = Some(first);

@@ -24,6 +24,32 @@ fn note(text: &str) -> Draft {
     Draft::global(start(), Event::Started { version: text.to_owned(), pid: 1 })
 }
 
+/// The WAL is brought into the database when the writer has a quiet moment, and not before SQLite itself would have to.
+#[tokio::test]
+async fn what_was_written_finds_its_place_in_a_quiet_moment() {
+    const ENTRIES: i64 = 200;
+    let dir = dir();
+    let journal = Journal::open(dir.path()).expect("a journal");
+    for n in 0..ENTRIES {
+        journal.append(note(&n.to_string())).await.expect("written");
+    }
+    // A copy of the database without its WAL has what was brought into it.
+    let copy = dir.path().join("copy.db");
+    let placed = || {
+        std::fs::copy(dir.path().join(DATABASE), &copy).expect("a copy");
+        let conn = Connection::open(&copy).expect("a database");
+        conn.query_row("SELECT count(*) FROM entries", (), |row| row.get::<_, i64>(0)).unwrap_or(0)
+    };
+    // A minute is a guard against hanging, nothing more.
+    for _ in 0..1_200 {
+        if placed() == ENTRIES {
+            return journal.close().await;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{} of {ENTRIES} are in the database", placed());
+}
+
 /// A walk as long as `choices`, in a journal that lives in memory.
 fn walked(choices: &[(u8, u8)]) -> (Journal, State) {
     let journal = Journal::in_memory().expect("a journal");
