@@ -58,7 +58,7 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began
     if server.maintenance {
         return Err(Ending::interrupted(Reason::ServerMaintenance, format!("{} is in maintenance now", plan.server)));
     }
-    if server.drained {
+    if server.drained && !off(Mutant::TheirDrain) {
         return Err(Ending::interrupted(Reason::ServerDrained, format!("somebody else drained {}", plan.server)));
     }
     enough_left(plan, &servers)?;

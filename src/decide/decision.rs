@@ -213,7 +213,7 @@ fn server(replica: &crate::target::Replica) -> Check {
     let path = &server.path;
     if server.maintenance {
         fail(NAME, Reason::ServerMaintenance, format!("{path} is in maintenance"), "somebody took it out of maintenance")
-    } else if server.drained {
+    } else if server.drained && !off(Mutant::TheirDrain) {
         fail(NAME, Reason::ServerDrained, format!("{path} was drained by somebody else"), "whoever drained it readmitted it")
     } else if !server.checked {
         fail(

@@ -148,7 +148,7 @@ pub fn assess(books: &Books, request: &Request<'_>, now: Timestamp) -> Assessmen
     let accounts = books.accounts(request.playbook.mode);
     let target = &request.plan.target;
     let key = target.key();
-    let recurred = recurred(accounts, request.playbook, target, now);
+    let recurred = if off(Mutant::Recurrence) { Vec::new() } else { recurred(accounts, request.playbook, target, now) };
     let (buckets, rate) = rate(accounts, request, now);
     let (probe, breaker) = breaker(accounts, request, &recurred, now);
     let mut checks = vec![pause(books, request, now), episode(accounts, &key, now), cooldown(accounts, request, &key, now), rate];

@@ -15,12 +15,15 @@ use crate::sim::docker::RestartFault;
 use crate::sim::ledger::{Ledger, Noted};
 use crate::sim::prometheus::Trouble;
 use crate::sim::scenario::NEWEST;
-use crate::sim::shop::Habit;
+use crate::sim::shop::{Habit, Load};
 use crate::sim::{Point, Sim, When};
 use crate::world::Silence;
 
 /// How long the processes of a crash loop live: long enough to be scraped once.
 const CRASHES_IN: Duration = Duration::from_secs(40);
+
+/// Descriptors at the height of a ramp: four fifths of the limit with those that a process has anyway.
+const RAMP: f64 = 760.0;
 
 /// One thing going wrong, or being put right. Replicas, services and playbooks are named by their place in the scenario.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +37,10 @@ pub enum Fault {
     Incurable(usize),
     /// Every new process leaks again after a while.
     LeaksAgain(usize, Duration),
-    /// Every replica of the service at once: a load ramp, a bad deploy.
+    /// Every replica of the service leaks at once.
     Shared(usize),
+    /// Every replica of the service has more to do for so long, whichever process it is, and then less and less.
+    Ramp(usize, Duration),
     /// A deploy that leaks: every replica of the service is another container now, and leaks after a while.
     BadDeploy(usize),
     /// Every process dies soon after its start, and Docker starts the next.
@@ -138,6 +143,7 @@ impl Scene {
                 self.sim.at(When::After, Point::Drain, 1, move |_| scene.spread(service));
             }
             Fault::Shared(service) => self.services[*service].clone().into_iter().for_each(|i| self.leak(i)),
+            Fault::Ramp(service, half) => self.ramp(*service, *half),
             Fault::BadDeploy(service) => self.deploy(*service),
             Fault::Full(_)
             | Fault::Unsynced(_)
@@ -237,6 +243,15 @@ impl Scene {
         self.sim.with(|state| {
             let now = state.now;
             state.replicas[replica].leaks(now, 600.0, 0.5);
+        });
+    }
+
+    fn ramp(&self, service: usize, half: Duration) {
+        self.sim.with(|state| {
+            let load = Load { from: state.now, half, most: RAMP };
+            for replica in &self.services[service] {
+                state.replicas[*replica].load = Some(load);
+            }
         });
     }
 

@@ -10,10 +10,14 @@ use crate::api::desk::Receipt;
 use crate::decide::playbook::Mode;
 use crate::pipeline::Context;
 use crate::sim::fault::Fault;
+use crate::sim::invariants::STALE;
 use crate::sim::prometheus::Trouble;
 use crate::sim::{Effect, Sim, State, What};
 use crate::target::{ContainerId, Instance, PlaybookName, ServerPath, ServiceName};
 use crate::world::RuleAlertState;
+
+/// How long somebody else's drain may go unnoticed: what a last look may take, and its way to the balancer.
+const NOTICED: SignedDuration = SignedDuration::from_secs(15);
 
 /// The ledger. Cheap to clone.
 #[derive(Clone)]
@@ -69,12 +73,14 @@ pub struct Act {
     pub container: ContainerId,
     pub started_at: Timestamp,
     pub opted_in: bool,
-    /// Open descriptors as a share of the limit.
+    /// Open descriptors as a share of the limit, now or when they were seen: what a ramp takes may be less again.
     pub share: f64,
     /// Answers nothing.
     pub mute: bool,
     /// The server is drained in our name.
     pub ours: bool,
+    /// It was drained before, and not in our name.
+    pub taken: bool,
     /// Other servers of the service that are drained in our name.
     pub also_drained: usize,
     /// Other replicas of the service that take traffic, opted in or not.
@@ -203,6 +209,7 @@ impl Ledger {
         let of_service = state.replicas.iter().filter(|other| other.service == replica.service && !other.lost);
         let serving = || of_service.clone().filter(|other| crate::sim::haproxy::server(other, state.now).serving());
         let context = self.context();
+        let seen = state.now.saturating_sub(STALE).unwrap_or(state.now);
         let silence = |(matchers, _): &(Vec<crate::alert::Matcher>, _)| {
             matchers.iter().all(|matcher| matcher.value == replica.service.as_str())
         };
@@ -215,9 +222,11 @@ impl Ledger {
             container: replica.id.clone(),
             started_at: replica.started_at,
             opted_in: replica.opted_in,
-            share: replica.fds(state.now) / crate::sim::shop::MAX_FDS,
+            share: replica.fds(state.now).max(replica.fds(seen)) / crate::sim::shop::MAX_FDS,
             mute: !replica.answers(state.now),
             ours: pages.ours.contains(path),
+            taken: !pages.ours.contains(path)
+                && replica.drained_since.is_some_and(|since| since.saturating_add(NOTICED).is_ok_and(|seen| seen < state.now)),
             also_drained: others().filter(|other| ours(other)).count(),
             others_serving: serving().filter(|other| other.server != *path).count(),
             sick: 1 + others().filter(|other| listed.contains(other.instance.as_str()) || ours(other)).count(),

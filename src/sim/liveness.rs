@@ -122,7 +122,7 @@ impl Liveness {
             let since = *self.firing.entry(name.clone()).or_insert(now);
             let (Some(taken), Some(calm)) = (self.taken.get(&name).filter(|taken| **taken >= since), self.calm) else { continue };
             let waited = now.duration_since(since.max(*taken).max(calm));
-            let late = waited > self.bound(replica, context) && !heard_of(state, replica, context, waited);
+            let late = waited > self.bound(replica, context) && !heard_of(state, replica, context, waited, calm);
             if late && self.said.insert(name.clone()) {
                 complaints.push(Noted::Silent(format!("{name} fires, was taken in, and for {waited:#} nobody heard of it")));
             }
@@ -190,8 +190,8 @@ impl Liveness {
     }
 }
 
-/// Acted upon lately, under way, or paged for.
-fn heard_of(state: &State, replica: &Replica, context: &Context, lately: SignedDuration) -> bool {
+/// Acted upon lately, under way for no longer than a run takes, or paged for.
+fn heard_of(state: &State, replica: &Replica, context: &Context, lately: SignedDuration, calm: Timestamp) -> bool {
     let key = replica.target().key();
     let acted =
         state.effects.iter().rev().take_while(|effect| state.now.duration_since(effect.at) <= lately).any(|effect| match &effect
@@ -200,7 +200,9 @@ fn heard_of(state: &State, replica: &Replica, context: &Context, lately: SignedD
             super::What::Drain(path) | super::What::Ready(path) => *path == replica.server,
             super::What::Restart { name, .. } => *name == replica.name,
         });
-    let open = || context.journal.read(|known| known.records().any(|record| record.accepted.key == key));
+    let fresh = |opened: Timestamp| state.now.duration_since(opened.max(calm)) <= RUN;
+    let open =
+        || context.journal.read(|known| known.records().any(|record| record.accepted.key == key && fresh(record.opened_at)));
     acted || open() || state.up().iter().any(|page| page.labels.get("instance") == Some(replica.instance.as_str()))
 }
 

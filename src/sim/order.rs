@@ -32,11 +32,14 @@ type Account = BTreeMap<String, (usize, Vec<String>)>;
 /// # Errors
 /// A journal in memory cannot be made.
 pub async fn differences(seed: u64) -> Result<Vec<String>, JournalError> {
-    let (plain, other) = (tell(seed, false).await?, tell(seed, true).await?);
+    Ok(compare(&tell(seed, false).await?, &tell(seed, true).await?))
+}
+
+fn compare(plain: &Account, other: &Account) -> Vec<String> {
     let differ = plain.iter().filter(|(service, account)| other.get(*service) != Some(account));
-    Ok(differ
-        .map(|(service, account)| format!("{service}: {account:?} told plainly, {:?} otherwise", other.get(service)))
-        .collect())
+    let differ =
+        differ.map(|(service, account)| format!("{service}: {account:?} told plainly, {:?} otherwise", other.get(service)));
+    differ.collect()
 }
 
 async fn tell(seed: u64, otherwise: bool) -> Result<Account, JournalError> {
@@ -110,4 +113,29 @@ fn account(bench: &Bench, scenario: &Scenario) -> Account {
         account.insert(service.to_string(), (restarts, stand));
     }
     account
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_restart_more_or_another_standing_is_a_difference() {
+        let mut plain = Account::new();
+        for seed in 0..50 {
+            plain = tell(seed, false).await.expect("a journal");
+            if plain.values().any(|(restarts, _)| *restarts > 0) {
+                break;
+            }
+        }
+        assert!(plain.values().any(|(restarts, _)| *restarts > 0), "nothing happens in fifty worlds");
+        assert_eq!(compare(&plain, &plain), Vec::<String>::new());
+        let changed = |change: fn(&mut (usize, Vec<String>))| {
+            let mut other = plain.clone();
+            other.values_mut().for_each(change);
+            compare(&plain, &other).len()
+        };
+        assert_eq!(changed(|(restarts, _)| *restarts += 1), plain.len());
+        assert_eq!(changed(|(_, stand)| stand.push("shadow".to_owned())), plain.len());
+    }
 }

@@ -1,4 +1,4 @@
-//! One seed: the production program on a drawn world, from the first scrape to an hour after the last trouble.
+//! One seed: the production program on a drawn world, from the first scrape to half an hour after the last trouble.
 //!
 //! Deliveries go through the HTTP face, with tokens, as bytes. A process that dies leaves its journal, cut at the entry
 //! after which it died; another one starts a little later, as a supervisor would have it. Nothing here looks into the

@@ -82,6 +82,7 @@ impl Scenario {
         scenario.script = script(&mut dice, &scenario);
         scenario.more();
         scenario.still();
+        scenario.besides();
         scenario
     }
 
@@ -136,6 +137,34 @@ impl Scenario {
         } else {
             let point = dice.of(&[Point::Drain, Point::Logs, Point::Servers, Point::Silences]);
             self.script.push((at, Fault::Then(point, Box::new(still))));
+        }
+        self.script.sort_by_key(|(at, _)| *at);
+    }
+
+    /// What came last, from dice of its own again: a ramp of load, a process that dies at a question, and somebody who drains
+    /// what is about to leak.
+    fn besides(&mut self) {
+        let mut dice = Dice::new(self.seed, 8);
+        let last = self.calm_at.as_secs() - 60;
+        if dice.one_in(6) {
+            let at = dice.seconds(QUIET, last);
+            self.script.push((at, Fault::Ramp(service(&mut dice, self), dice.seconds(240, 600))));
+        }
+        if dice.one_in(6) {
+            use Point::{Containers, Instant, Logs, Rules, Silences, Targets};
+            let at = dice.seconds(QUIET, last);
+            let point = dice.of(&[Containers, Instant, Logs, Rules, Silences, Targets]);
+            self.script.push((at, Fault::KillAt(point, dice.of(&[When::Before, When::After]), dice.between(1, 3))));
+        }
+        let leaks = self.script.iter().filter_map(|(at, fault)| match fault {
+            Fault::Leaks(who) => Some((*at, *who)),
+            _ => None,
+        });
+        let leaks: Vec<_> = leaks.collect();
+        if !leaks.is_empty() && dice.one_in(8) {
+            let (at, who) = dice.of(&leaks);
+            self.script.push((at, Fault::ForeignDrain(who, true)));
+            self.script.push((at + dice.seconds(60, 400), Fault::ForeignDrain(who, false)));
         }
         self.script.sort_by_key(|(at, _)| *at);
     }

@@ -34,6 +34,8 @@ pub struct Replica {
     /// Labelled `remediator.enable=true`.
     pub opted_in: bool,
     pub leak: Leak,
+    /// What customers ask of it, whichever process answers them.
+    pub load: Option<Load>,
     /// What each new process of it does.
     pub habit: Habit,
     pub starts_in: Duration,
@@ -63,6 +65,21 @@ pub struct Leak {
     pub from: Timestamp,
     pub level: f64,
     pub per_second: f64,
+}
+
+/// Descriptors that a ramp of load takes: more and more for `half`, up to `most`, and then less and less.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    pub from: Timestamp,
+    pub half: Duration,
+    pub most: f64,
+}
+
+impl Load {
+    fn at(&self, at: Timestamp) -> f64 {
+        let (passed, half) = (at.duration_since(self.from).as_secs_f64(), self.half.as_secs_f64());
+        self.most * (1.0 - (passed / half - 1.0).abs()).max(0.0)
+    }
 }
 
 /// How a new process leaks: from a level, after a while, at a rate.
@@ -96,6 +113,7 @@ impl Replica {
             hung: false,
             opted_in: true,
             leak: Leak { from: started_at, level: BASE_FDS, per_second: 0.0 },
+            load: None,
             habit: Habit::default(),
             starts_in: STARTS_IN,
             stops_in: STOPS_IN,
@@ -118,7 +136,8 @@ impl Replica {
 
     pub fn fds(&self, at: Timestamp) -> f64 {
         let leaking = at.duration_since(self.leak.from).as_secs_f64().max(0.0);
-        (self.leak.level + leaking * self.leak.per_second).min(MAX_FDS)
+        let load = self.load.map_or(0.0, |load| load.at(at));
+        (self.leak.level + leaking * self.leak.per_second + load).min(MAX_FDS)
     }
 
     pub fn exhausted(&self, at: Timestamp) -> bool {

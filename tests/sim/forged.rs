@@ -54,7 +54,7 @@ type Forgery = (&'static str, Invariant, fn(&What) -> bool, fn(&mut Act));
 #[test]
 fn of_the_world_at_the_moment_of_an_effect() {
     use Invariant::{I1, I3, I5, I8, I9};
-    let forgeries: [Forgery; 18] = [
+    let forgeries: [Forgery; 19] = [
         ("not opted in", I1, drain, |act| act.opted_in = false),
         ("another replica", I1, restart, |act| act.instance = "10.0.0.99:8080".parse().expect("an instance")),
         ("healthy", I1, restart, |act| (act.share, act.mute) = (0.05, false)),
@@ -68,6 +68,7 @@ fn of_the_world_at_the_moment_of_an_effect() {
         ("clock ahead", I5, restart, |act| act.clock_ahead = SignedDuration::from_mins(10)),
         ("clock behind", I5, restart, |act| act.clock_ahead = SignedDuration::from_mins(-10)),
         ("Prometheus blind", I5, drain, |act| act.blind_for = SignedDuration::from_mins(10)),
+        ("drained by somebody else", I8, drain, |act| act.taken = true),
         ("takes traffic", I8, restart, |act| act.ours = false),
         ("another process", I9, restart, |act| act.started_at = act.program_now),
         ("another container", I9, restart, |act| act.container = "f".repeat(64).parse().expect("an id")),

@@ -408,7 +408,8 @@ fn no_interleaving_of_deliveries_crashes_and_admissions_acts_twice() {
     let Walked { states, steps, acted, broken } = walk(&small(true));
     println!("{states} states, {steps} transitions, {acted} states after a restart");
     assert_eq!(broken, None);
-    assert!(states > 1_000, "only {states} states: the world is too small to prove anything");
+    // What docs/RELIABILITY.md says of it; another count is another model.
+    assert_eq!((states, steps), (143_766, 686_910));
     assert!(acted > 100 && acted < states as u64);
 }
 

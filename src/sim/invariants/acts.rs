@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Invariant, SLACK, Walk};
+use super::{Invariant, SLACK, STALE, Walk};
 use crate::decide::playbook::{Mode, Playbook, Rate};
 use crate::event::{Intent, Record, Step};
 use crate::sim::What;
@@ -15,8 +15,6 @@ use crate::sim::ledger::Act;
 const BLIND: SignedDuration = SignedDuration::from_secs(50);
 /// How old evidence is that was gathered without delay.
 const SEEN: SignedDuration = SignedDuration::from_secs(1);
-/// How old the evidence may be at the drain, with the drain's own way to the balancer.
-const STALE: SignedDuration = SignedDuration::from_secs(50);
 /// How long before an effect a silence or the pager's death may have come, so that the evidence was older.
 const HUSHED: SignedDuration = SignedDuration::from_secs(30);
 
@@ -34,6 +32,7 @@ impl<'a> Walk<'a> {
                 };
                 self.may(at, act, &record, &intent);
                 self.blind(at, act);
+                self.must(Invariant::I8, at, !act.taken, || format!("{path} was drained by somebody else"));
                 let seen_at = record.evidence.as_ref().map(|evidence| act.program_now.duration_since(evidence.at));
                 self.must(Invariant::I1, at, seen_at.is_some_and(|age| age <= STALE), || {
                     format!("{path} is drained for what was seen {seen_at:?} ago")

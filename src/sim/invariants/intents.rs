@@ -1,6 +1,6 @@
 //! What must hold when leave is given: every rail, worked out again from the entries before, by arithmetic of its own.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Invariant, Walk};
 use crate::decide::evidence::{Evidence, Reading};
@@ -79,14 +79,23 @@ impl Walk<'_> {
         }
     }
 
-    /// After `failures` runs in a row that did not help, nothing for a while.
+    /// After `failures` runs in a row that did not help, nothing for a while. One whose target fires again within
+    /// `recurrence` was no cure, since then.
     fn breaker(&mut self, entry: &Entry, playbook: &Playbook, intent: &Intent) {
         let (spec, at) = (playbook.guards.breaker, entry.at);
         let name = breaker_name(&playbook.name, &intent.plan.target.service);
         let Some(breaker) = self.accounts(intent.mode).breakers.get(&name) else { return };
-        let newest: Vec<_> = breaker.runs.iter().rev().filter_map(|run| run.end).take(spec.failures as usize).collect();
-        let failed = newest.len() == spec.failures as usize && newest.iter().all(|end| !end.recovered);
-        let since = newest.iter().map(|end| at.duration_since(end.at)).min().unwrap_or_default();
+        let on_trial = |ended: Timestamp| at.duration_since(ended) <= spec.recurrence.signed();
+        let ended = breaker.runs.iter().rev().filter_map(|run| Some((run, run.end?))).take(spec.failures as usize);
+        let newest: Vec<_> = ended
+            .map(|(run, end)| match run.recurred_at {
+                _ if !end.recovered => Some(end.at),
+                None if run.target == intent.plan.target && on_trial(end.at) => Some(at),
+                recurred_at => recurred_at,
+            })
+            .collect();
+        let failed = newest.len() == spec.failures as usize && newest.iter().all(Option::is_some);
+        let since = newest.iter().flatten().map(|failed_at| at.duration_since(*failed_at)).min().unwrap_or_default();
         let probing = breaker.runs.iter().any(|run| run.probe && run.end.is_none());
         self.must(Invariant::I3, at, !(failed && since < spec.cooldown.signed()), || {
             format!("{} runs in a row did not help, the last {since:#} ago", spec.failures)
