@@ -45,6 +45,13 @@ async fn drive(world: &mut World, acknowledged: &mut Vec<String>) -> Result<(), 
     deliver(world, acknowledged).await?;
     settled(world).await?;
     counted(world).await?;
+    // What it lived through, it may die after.
+    if world.lives.len() == 1 && world.lives.iter().any(|life| life.breaker.hit().is_some()) {
+        world.kill().await?;
+        deliver(world, acknowledged).await?;
+        settled(world).await?;
+        counted(world).await?;
+    }
     while world.stop().await? != 0 {
         world.alive()?;
         settled(world).await?;

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::fault::{Breaker, Doorman, Fault};
+use crate::fault::{Breaker, Doorman, Fault, SIGKILL};
 use crate::outside::{Inside, Outside, Replica};
 
 const TOKEN: &str = "a-token-for-the-crash-tests";
+const SIGTERM: i32 = 15;
 /// Longest wait for anything; a guard against hanging, nothing more.
 pub const HANG: Duration = Duration::from_secs(120);
 /// Lives after which a program that dies again and again is given up.
@@ -150,13 +151,22 @@ impl World {
 
     /// SIGTERM, and its exit code once it is gone.
     pub async fn stop(&mut self) -> Result<i32, String> {
+        self.end(SIGTERM).await
+    }
+
+    /// SIGKILL, and gone when this returns.
+    pub async fn kill(&mut self) -> Result<(), String> {
+        self.end(SIGKILL).await.map(drop)
+    }
+
+    async fn end(&mut self, signal: i32) -> Result<i32, String> {
         let life = self.lives.last_mut().expect("one life at least");
         let mut pid = life.breaker.pid.load(Ordering::SeqCst);
         while pid == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
             pid = life.breaker.pid.load(Ordering::SeqCst);
         }
-        tracer::send(pid, 15);
+        tracer::send(pid, signal);
         let gone = tokio::time::timeout(HANG, life.ended.wait_for(Option::is_some)).await;
         match gone {
             Ok(Ok(code)) => Ok(code.expect("waited for")),
@@ -202,7 +212,7 @@ impl Drop for World {
     fn drop(&mut self) {
         for life in &self.lives {
             if life.ended.borrow().is_none() {
-                tracer::send(life.breaker.pid.load(Ordering::SeqCst), crate::fault::SIGKILL);
+                tracer::send(life.breaker.pid.load(Ordering::SeqCst), SIGKILL);
             }
         }
     }
