@@ -52,10 +52,12 @@ mutants: ## switch every guard off in turn, in a build of its own, and see that 
 crash: ## kill and fail the real program at every change of a file and every call, once and twice; CRASH_JOBS, CRASH_ONLY
 	@cargo test --profile $(PROFILE) --test crash -- --ignored --nocapture --test-threads 1
 
+# The same for all three builds: a commit that is told to one and not to the other compiles everything again.
+bench: export REMEDIATOR_COMMIT = $(shell git rev-parse HEAD)
 bench: ## measure, print the table with its references, and write docs/BENCHMARKS.md; ROWS, ROUNDS and STORES as wanted
 	@for tool in webhook jq awk curl; do command -v $$tool >/dev/null || { echo "apt-get install webhook jq mawk curl"; exit 1; }; done
-	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) cargo build --release --bin remediator
-	@REMEDIATOR_COMMIT=$$(git rev-parse HEAD) REMEDIATOR=$(abspath $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/remediator) BENCH_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target)/bench) \
+	@cargo build --release --bin remediator
+	@REMEDIATOR=$(abspath $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/remediator) BENCH_DIR=$(abspath $(or $(CARGO_TARGET_DIR),target)/bench) \
 	    PAPER=$(CURDIR)/docs/BENCHMARKS.md cargo bench --profile measure -p remediator-bench --bench load -- $(ROWS)
 	@cargo bench --profile measure -p remediator-bench --bench functions -- --quiet
 
