@@ -72,13 +72,26 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
+        visible(f, &self.file)?;
         if let Some(place) = self.place {
             write!(f, ":{}:{}", place.line, place.column)?;
         }
-        write!(f, ": {}.", self.what)?;
-        if self.help.is_empty() { Ok(()) } else { write!(f, " {}.", self.help) }
+        f.write_str(": ")?;
+        visible(f, &self.what)?;
+        f.write_str(".")?;
+        if self.help.is_empty() {
+            return Ok(());
+        }
+        f.write_str(" ")?;
+        visible(f, &self.help)?;
+        f.write_str(".")
     }
+}
+
+/// What an error quotes of a file, or of a file's name, stays one line that a terminal shows as it is.
+fn visible(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    use fmt::Write as _;
+    text.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })
 }
 
 impl std::error::Error for ConfigError {}

@@ -128,13 +128,11 @@ impl Sheet {
     }
 
     pub fn wrong_file(&mut self, what: impl Into<String>, help: impl Into<String>) {
-        let (what, help) = (visible(&what.into()), visible(&help.into()));
-        self.errors.push(ConfigError { file: self.file.clone(), place: None, what, help });
+        self.errors.push(ConfigError { file: self.file.clone(), place: None, what: what.into(), help: help.into() });
     }
 
     fn wrong_at(&mut self, place: Place, what: impl Into<String>, help: impl Into<String>) {
-        let (what, help) = (visible(&what.into()), visible(&help.into()));
-        self.errors.push(ConfigError { file: self.file.clone(), place: Some(place), what, help });
+        self.errors.push(ConfigError { file: self.file.clone(), place: Some(place), what: what.into(), help: help.into() });
     }
 
     pub fn warn(&mut self, at: Location, sentence: impl Into<String>) {
@@ -239,15 +237,6 @@ impl Sheet {
 
 pub fn place(at: Location) -> Place {
     Place { line: at.line(), column: at.column() }
-}
-
-/// What an error quotes of the file stays one line that a terminal shows as it is.
-fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    shown
 }
 
 /// A sentence of several lines without its drawing: the regex crate paints the place in between.
