@@ -12,6 +12,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::post;
+use remediator::audit::bulk::MIGRATIONS;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -41,28 +42,6 @@ struct Errand {
     reply: oneshot::Sender<Vec<String>>,
 }
 
-/// The same keys and indexes as remediator's records have (`src/audit/projection.rs`).
-const SCHEMA: &str = "
-    CREATE TABLE records(
-        opened_seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, seq INTEGER NOT NULL, key TEXT NOT NULL,
-        opened_at INTEGER NOT NULL, tide INTEGER NOT NULL, closed_at INTEGER, outcome TEXT, reason_code TEXT, playbook TEXT,
-        service TEXT, instance TEXT, fingerprint TEXT NOT NULL, group_key TEXT NOT NULL, body TEXT NOT NULL) STRICT;
-    CREATE INDEX records_outcome ON records(outcome) WHERE outcome IS NOT NULL;
-    CREATE INDEX records_reason ON records(reason_code) WHERE reason_code IS NOT NULL;
-    CREATE INDEX records_playbook ON records(playbook);
-    CREATE INDEX records_target ON records(service, instance);
-    CREATE INDEX records_key ON records(key);
-    CREATE INDEX records_tide ON records(tide);
-    CREATE INDEX records_behind ON records(opened_seq) WHERE opened_at < tide;
-    CREATE INDEX records_closed ON records(seq) WHERE closed_at IS NOT NULL;
-    CREATE INDEX records_open ON records(opened_seq) WHERE closed_at IS NULL;
-    CREATE TABLE record_alerts(
-        fingerprint TEXT NOT NULL, record INTEGER NOT NULL, group_key TEXT NOT NULL,
-        PRIMARY KEY(fingerprint, record, group_key)) STRICT, WITHOUT ROWID;
-    CREATE INDEX record_alerts_group_key ON record_alerts(group_key, record);
-    CREATE INDEX record_alerts_record ON record_alerts(record);
-";
-
 /// Serves `POST /store` and `POST /parse` until it is killed.
 ///
 /// # Errors
@@ -71,7 +50,10 @@ pub fn serve(addr: SocketAddr, database: &Path) -> Result<()> {
     let conn = Connection::open(database)?;
     conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "full")?;
-    conn.execute_batch(SCHEMA)?;
+    // The tables themselves, so that their keys and indexes are the same whatever becomes of them; most stay empty.
+    for migration in MIGRATIONS {
+        conn.execute_batch(migration)?;
+    }
     let (queue, work) = sync_channel(4096);
     std::thread::spawn(move || write(conn, &work));
     let router = Router::new()

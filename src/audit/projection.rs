@@ -27,7 +27,7 @@ use crate::target::EpisodeKey;
 /// Raised whenever folding the same entries gives something else than before, so that old projections are made again.
 const VERSION: u32 = 3;
 
-pub(super) const MIGRATIONS: &[&str] = &[
+pub const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE entries(
         seq INTEGER PRIMARY KEY, ts TEXT NOT NULL, record TEXT, kind TEXT NOT NULL, body TEXT NOT NULL,
