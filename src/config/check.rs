@@ -42,11 +42,14 @@ impl fmt::Display for Finding {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{word}: {}", self.file)?;
+        write!(f, "{word}: ")?;
+        super::visible(f, &self.file)?;
         if let Some(place) = self.place {
             write!(f, ":{}:{}", place.line, place.column)?;
         }
-        write!(f, ": {}.", self.sentence)
+        f.write_str(": ")?;
+        super::visible(f, &self.sentence)?;
+        f.write_str(".")
     }
 }
 

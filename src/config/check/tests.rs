@@ -353,3 +353,15 @@ async fn a_part_of_ours_is_refused_unless_the_playbook_says_so() {
     let [warning] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
     assert!(warning.to_string().contains("x.yml:6:19: infrastructure is true"), "{warning}");
 }
+
+/// A finding quotes files and what others answered, and is shown on a terminal.
+#[test]
+fn a_finding_shows_control_characters_and_does_not_send_them() {
+    let finding = Finding {
+        severity: Severity::Warning,
+        file: "a\n.yml".to_owned(),
+        place: None,
+        sentence: "Prometheus says \u{1b}[2J".to_owned(),
+    };
+    assert_eq!(finding.to_string(), "warning: a\\n.yml: Prometheus says \\u{1b}[2J.");
+}
