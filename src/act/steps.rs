@@ -53,8 +53,8 @@ pub struct Steps<'a> {
 }
 
 /// What came of waiting for a server's sessions to end.
-enum Drained {
-    Empty,
+enum Emptying {
+    Done,
     /// The balancer forgot the drain, or somebody undid it.
     Lost,
 }
@@ -131,8 +131,8 @@ impl Steps<'_> {
         let emptying = self.until_or_stop(within, || async {
             match server(&self.context.world, &self.plan).await {
                 // Whoever drains it from now on, it is no longer our drain.
-                Ok(server) if !server.drained => Ok(Drained::Lost),
-                Ok(server) if server.sessions == 0 && server.queued == 0 => Ok(Drained::Empty),
+                Ok(server) if !server.drained => Ok(Emptying::Lost),
+                Ok(server) if server.sessions == 0 && server.queued == 0 => Ok(Emptying::Done),
                 Ok(server) => Err(format!("{} has {} sessions and {} queued", server.path, server.sessions, server.queued)),
                 Err(why) => Err(why),
             }
@@ -152,11 +152,11 @@ impl Steps<'_> {
             }
         };
         match emptied {
-            Ok(Drained::Empty) => {
+            Ok(Emptying::Done) => {
                 self.end(Step::Drain, Call::Done, json!({ "server": self.plan.server, "emptied_in": took }));
                 Ok(())
             }
-            Ok(Drained::Lost) => {
+            Ok(Emptying::Lost) => {
                 let note = json!({ "server": self.plan.server, "after": took });
                 self.end(Step::Drain, Call::Failed("not drained any more".to_owned()), note);
                 Err(Ending::interrupted(Reason::DrainLost, drain_lost(&self.plan)))

@@ -150,6 +150,14 @@ fn of_a_server_that_stays_drained() {
     broken(&refused_before(&[true, false]), Invariant::I8, "refused, but no longer when it was drained");
     let found = check(&refused_before(&[true]));
     assert!(found.iter().all(|violation| violation.invariant != Invariant::I8), "refused since before the drain: {found:#?}");
+
+    // An excuse lasts as long as what excuses: the ten minutes after a disk that was full for a moment have none.
+    let mut briefly = late.clone();
+    let at = briefly.notes.iter().position(|note| matches!(&note.what, Noted::Act(act) if drain(&act.what))).expect("a drain");
+    let drained = briefly.notes[at].clone();
+    let notes = [true, false].map(|on| Note { what: Noted::Fault(Fault::Full(on)), ..drained.clone() });
+    briefly.notes.splice(at + 1..at + 1, notes);
+    broken(&briefly, Invariant::I8, "a full disk that was no longer full");
 }
 
 #[test]
