@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
@@ -84,18 +85,18 @@ pub enum DeskError {
 }
 
 /// One page of records, newest first. Each is the line of `audit.jsonl`; an open record has `"outcome": null`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct RecordPage {
-    pub records: Vec<serde_json::Value>,
+    pub records: Vec<Box<RawValue>>,
     /// Where the next page starts; none after the last. Opaque to the caller; letters, digits, `-`, `_` and `.` only.
     pub next: Option<String>,
 }
 
 /// A closed record as `audit.jsonl` has it, with the sequence number of the entry that closed it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ClosedLine {
     pub seq: u64,
-    pub line: serde_json::Value,
+    pub line: Box<RawValue>,
 }
 
 /// A pause that somebody asks for. The desk's clock makes `until` of `lasting`.

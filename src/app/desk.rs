@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -18,7 +19,7 @@ use crate::app::board::board;
 use crate::app::pauses;
 use crate::audit::JournalError;
 use crate::audit::export::line;
-use crate::audit::query::{Cursor, Filter};
+use crate::audit::query::{Cursor, Filter, Found};
 use crate::detect;
 use crate::episodes::Episodes;
 use crate::event::{Abort, Draft, Event, Pause, PauseScope, Phase, Record, RecordId, Step};
@@ -47,6 +48,11 @@ const PROBE_AGAIN: Duration = Duration::from_secs(1);
 
 fn unavailable(error: JournalError) -> Unavailable {
     Unavailable::new(Reason::StoreUnavailable, error.to_string())
+}
+
+/// A record as `audit.jsonl` has it, to the byte.
+fn written(found: &Found) -> Result<Box<RawValue>, Unavailable> {
+    to_raw_value(&line(found)).map_err(|error| Unavailable::new(Reason::StoreUnavailable, error.to_string()))
 }
 
 impl FrontDesk {
@@ -171,15 +177,13 @@ impl Desk for FrontDesk {
             .transpose()
             .map_err(|_| DeskError::BadQuery("cursor: not one that an earlier page gave".to_owned()))?;
         let page = self.context.journal.query(filter, cursor, limit as usize).await.map_err(unavailable)?;
-        Ok(RecordPage {
-            records: page.items.iter().map(|found| json!(line(found))).collect(),
-            next: page.next.map(|cursor| cursor.to_string()),
-        })
+        let lines: Result<_, _> = page.items.iter().map(written).collect();
+        Ok(RecordPage { records: lines?, next: page.next.map(|cursor| cursor.to_string()) })
     }
 
     async fn closed_after(&self, seq: u64, limit: u32) -> Result<Vec<ClosedLine>, Unavailable> {
         let found = self.context.journal.closed_after(seq, limit as usize).await.map_err(unavailable)?;
-        Ok(found.iter().map(|found| ClosedLine { seq: found.record.seq, line: json!(line(found)) }).collect())
+        found.iter().map(|found| Ok(ClosedLine { seq: found.record.seq, line: written(found)? })).collect()
     }
 
     fn follow(&self) -> watch::Receiver<u64> {

@@ -51,11 +51,12 @@ async fn hostile_labels(format: &str) {
     prometheus_was_asked_about_one_target_each(&outside, &replicas);
     docker_saw_ids_and_haproxy_names(&outside);
     metrics_have_series_of_ours_only(&program.get("/metrics").await);
+    let page = program.get("/audit?limit=500").await;
     program.stop().await;
     everybody_was_restarted_once_and_serves(&outside);
     pages_are_legal_and_bounded(&outside);
     every_line_of_the_log_is_one(&program.log(), format);
-    every_line_of_the_audit_is_a_record(&program, records.len());
+    every_line_of_the_audit_is_a_record(&program, records.len(), &page);
     a_terminal_is_not_steered(&program, &records);
 }
 
@@ -180,10 +181,13 @@ fn every_line_of_the_log_is_one(log: &str, format: &str) {
     }
 }
 
-fn every_line_of_the_audit_is_a_record(program: &Program, count: usize) {
+/// `page` is what `GET /audit` gave, which is the file's lines to the byte.
+fn every_line_of_the_audit_is_a_record(program: &Program, count: usize, page: &str) {
     let text = std::fs::read_to_string(program.state().join("audit.jsonl")).expect("the file");
     let lines: Vec<Value> = text.split_terminator('\n').map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(lines.len() >= count && lines.iter().all(|line| line["id"].is_string() && line["outcome"].is_string()));
+    let in_the_page = text.lines().filter(|line| page.contains(line)).count();
+    assert!(in_the_page >= count, "{in_the_page} of {} lines are in the page", lines.len());
     let verified = program.command(&["audit", "verify", "--state-dir"], &program.state());
     assert!(verified.status.success(), "{verified:?}");
 }

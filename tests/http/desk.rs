@@ -17,6 +17,7 @@ use remediator::decide::playbook::Mode;
 use remediator::event::{Accepted, Entry, Event, Pause, PauseScope, Record, RecordId, Trigger};
 use remediator::reason::{Outcome, Reason};
 use remediator::target::{PlaybookName, Target};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -69,6 +70,10 @@ pub fn id(n: u128) -> RecordId {
     RecordId(Uuid::from_u128(n))
 }
 
+fn text(line: &Value) -> Box<RawValue> {
+    to_raw_value(line).expect("a line")
+}
+
 impl Fake {
     pub fn set_broken(&self, broken: bool) {
         self.broken.store(broken, Ordering::SeqCst);
@@ -82,7 +87,7 @@ impl Fake {
         let closed =
             Event::Closed { outcome: Outcome::Recovered, reason: Reason::RecoveryConfirmed, detail: "it helped".to_owned() };
         record.apply(&Entry { seq, at: Timestamp::UNIX_EPOCH, record: Some(record.id), event: closed }).expect("legal");
-        let line = json!({ "id": record.id, "outcome": "recovered", "seq": seq });
+        let line = text(&json!({ "id": record.id, "outcome": "recovered", "seq": seq }));
         self.closed.lock().expect("no test panicked here").push(ClosedLine { seq, line });
         self.head.send_replace(seq);
     }
@@ -189,8 +194,8 @@ impl Desk for Fake {
             return Err(DeskError::BadQuery("that cursor is not one of ours".to_owned()));
         }
         let (records, next) = match cursor {
-            None => (vec![json!({ "id": "3" }), json!({ "id": "2" })], Some("p2".to_owned())),
-            Some(_) => (vec![json!({ "id": "1" })], None),
+            None => (vec![text(&json!({ "id": "3" })), text(&json!({ "id": "2" }))], Some("p2".to_owned())),
+            Some(_) => (vec![text(&json!({ "id": "1" }))], None),
         };
         self.asked.lock().expect("no test panicked here").push((filter, cursor, limit));
         Ok(RecordPage { records, next })
