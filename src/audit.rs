@@ -22,6 +22,7 @@ mod projection;
 pub mod prune;
 mod pulse;
 pub mod query;
+mod readers;
 pub mod state;
 #[cfg(test)]
 mod tests;

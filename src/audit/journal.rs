@@ -28,6 +28,7 @@ use crate::audit::lock::Lock;
 use crate::audit::projection::{self, MIGRATIONS};
 use crate::audit::prune::{self, Aim, Plan, Step};
 use crate::audit::query::{self, Cursor, Filter, Found, Page, Told};
+use crate::audit::readers::Readers;
 use crate::audit::state::State;
 use crate::edge::sqlite::{self, Room};
 use crate::event::{Draft, Entry, Record, RecordId};
@@ -39,8 +40,6 @@ const QUEUE: usize = 4096;
 const MAX_BATCH: usize = 512;
 /// How long nobody must have wanted anything before the writer turns to what can wait.
 const QUIET: Duration = Duration::from_millis(200);
-/// Reading connections kept open between questions.
-const IDLE_READERS: usize = 4;
 /// Free pages given back in one commit: two megabytes that move through the WAL.
 const SHRINK: u32 = 512;
 /// The database within the state directory.
@@ -69,12 +68,6 @@ enum Road {
     Inline(Box<Mutex<Core>>),
 }
 
-/// Connections that only read.
-struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-}
-
 impl Journal {
     /// Opens the journal of a state directory, making both if need be, and starts its writer.
     ///
@@ -84,7 +77,7 @@ impl Journal {
         let lock = Lock::take(dir)?;
         let path = dir.join(DATABASE);
         let mut conn = sqlite::writer(&path, MIGRATIONS)?;
-        let published = Published::new(load(&mut conn)?);
+        let published = Published::new(projection::loaded_or_made_again(&mut conn)?);
         let core = Core::new(conn, published.clone());
         let (queue, work) = sync_channel(QUEUE);
         let writer = std::thread::Builder::new()
@@ -94,7 +87,7 @@ impl Journal {
         let road = Road::Thread {
             queue: Mutex::new(Some(queue)),
             writer: Mutex::new(Some(writer)),
-            readers: Arc::new(Readers { path, idle: Mutex::new(Vec::new()) }),
+            readers: Arc::new(Readers::of(path)),
             _lock: lock,
         };
         Ok(Journal { inner: Arc::new(Inner { published, road }) })
@@ -106,7 +99,7 @@ impl Journal {
     /// SQLite cannot be set up.
     pub fn in_memory() -> Result<Journal, JournalError> {
         let mut conn = sqlite::in_memory(MIGRATIONS)?;
-        let published = Published::new(load(&mut conn)?);
+        let published = Published::new(projection::loaded_or_made_again(&mut conn)?);
         let road = Road::Inline(Box::new(Mutex::new(Core::new(conn, published.clone()))));
         Ok(Journal { inner: Arc::new(Inner { published, road }) })
     }
@@ -355,7 +348,7 @@ impl Journal {
     /// The store cannot be read.
     pub async fn room(&self) -> Result<Room, JournalError> {
         let wal = match &self.inner.road {
-            Road::Thread { readers, .. } => wal_of(&readers.path),
+            Road::Thread { readers, .. } => readers.wal(),
             Road::Inline(_) => PathBuf::new(),
         };
         self.ask(move |conn| Ok(sqlite::room(conn, &wal)?)).await
@@ -395,33 +388,13 @@ impl Journal {
             }
         }
     }
-}
 
-impl Journal {
     /// As [`Journal::ask`], for one who may block.
     pub(super) fn ask_here<T>(&self, question: impl FnOnce(&Connection) -> Result<T, JournalError>) -> Result<T, JournalError> {
         match &self.inner.road {
             Road::Inline(core) => question(&core.lock().unwrap_or_else(PoisonError::into_inner).conn),
             Road::Thread { readers, .. } => readers.ask(question),
         }
-    }
-}
-
-impl Readers {
-    fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, JournalError>) -> Result<T, JournalError> {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = idle().pop();
-        let conn = match kept {
-            Some(conn) => conn,
-            None => sqlite::reader(&self.path, MIGRATIONS.len())?,
-        };
-        // A connection whose question failed is not kept: the next one opens the file afresh.
-        let answer = question(&conn)?;
-        let mut idle = idle();
-        if idle.len() < IDLE_READERS {
-            idle.push(conn);
-        }
-        Ok(answer)
     }
 }
 
@@ -456,21 +429,6 @@ pub fn rebuild(dir: &Path) -> Result<Head, JournalError> {
 /// There is no journal, or it has another schema.
 pub fn reader(dir: &Path) -> Result<Connection, JournalError> {
     Ok(sqlite::reader(&dir.join(DATABASE), MIGRATIONS.len())?)
-}
-
-/// The WAL that SQLite keeps beside a database.
-fn wal_of(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
-}
-
-/// The state as the projections have it; made again from the entries when they do not fit.
-fn load(conn: &mut Connection) -> Result<State, JournalError> {
-    if let Some(state) = projection::load(conn)? {
-        return Ok(state);
-    }
-    sqlite::write(conn, projection::rebuild)
 }
 
 #[cfg(test)]

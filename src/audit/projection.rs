@@ -19,7 +19,7 @@ use crate::audit::anchor::Anchor;
 use crate::audit::canonical::canonical;
 use crate::audit::chain::{self, Head, Link};
 use crate::audit::state::State;
-use crate::edge::sqlite::{count, integer};
+use crate::edge::sqlite::{self, count, integer};
 use crate::event::{Entry, Event, Record, RecordId};
 use crate::guard::ledger::{Books, Watch};
 use crate::target::EpisodeKey;
@@ -249,6 +249,17 @@ fn save_joined(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), Journ
 pub(super) fn load(conn: &Connection) -> Result<Option<State>, JournalError> {
     let head = head(conn)?;
     Ok(stored(conn, head)?)
+}
+
+/// The state as the projections have it; made again from the entries when they do not fit.
+///
+/// # Errors
+/// As [`load`] and [`rebuild`].
+pub(super) fn loaded_or_made_again(conn: &mut Connection) -> Result<State, JournalError> {
+    match load(conn)? {
+        Some(state) => Ok(state),
+        None => sqlite::write(conn, rebuild),
+    }
 }
 
 fn stored(conn: &Connection, head: Head) -> rusqlite::Result<Option<State>> {
