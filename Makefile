@@ -53,7 +53,7 @@ crash: ## kill and fail the real program at every change of a file and every cal
 	@cargo test --profile $(PROFILE) --test crash -- --ignored --nocapture --test-threads 1
 
 # The same for all three builds: a commit that is told to one and not to the other compiles everything again.
-bench: export REMEDIATOR_COMMIT = $(shell git rev-parse HEAD)
+bench: export REMEDIATOR_COMMIT = $(shell git rev-parse HEAD)$(if $(shell git status --porcelain -- src bench Cargo.toml Cargo.lock build.rs), with changes)
 bench: ## measure, print the table with its references, and write docs/BENCHMARKS.md; ROWS, ROUNDS and STORES as wanted
 	@for tool in webhook jq awk curl; do command -v $$tool >/dev/null || { echo "apt-get install webhook jq mawk curl"; exit 1; }; done
 	@cargo build --release --bin remediator

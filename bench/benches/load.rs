@@ -11,6 +11,9 @@ use remediator_bench::table::Table;
 const ROWS: [&str; 10] =
     ["single", "offered", "sustained", "hundreds", "folds", "storms", "decisions", "restarts", "killed", "store"];
 
+/// Fewer rounds than this are not written down.
+const PAPER_ROUNDS: usize = 5;
+
 /// `STORES=1000000`: sizes of the journals that are searched, in records.
 async fn store(table: &mut Table, effort: Effort) -> Result<()> {
     let sizes = std::env::var("STORES").unwrap_or_else(|_| "1000000,10000000".to_owned());
@@ -57,8 +60,8 @@ fn main() -> Result<()> {
         }
     }
     println!("\n{}", table.markdown());
-    // Parts of a table are for whoever tries something out.
-    if let Some(paper) = std::env::var_os("PAPER").filter(|_| arguments.is_empty()) {
+    // Parts of a table, and quick ones, are for whoever tries something out.
+    if let Some(paper) = std::env::var_os("PAPER").filter(|_| arguments.is_empty() && rounds >= PAPER_ROUNDS) {
         table.write(Path::new(&paper), rounds)?;
     }
     Ok(())

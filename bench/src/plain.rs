@@ -12,7 +12,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::post;
-use remediator::audit::bulk::MIGRATIONS;
+use remediator::audit::bulk::{MIGRATIONS, WAL_PAGES};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -50,6 +50,7 @@ pub fn serve(addr: SocketAddr, database: &Path) -> Result<()> {
     let conn = Connection::open(database)?;
     conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update_and_check(None, "wal_autocheckpoint", WAL_PAGES, |_| Ok(()))?;
     // The tables themselves, so that their keys and indexes are the same whatever becomes of them; most stay empty.
     for migration in MIGRATIONS {
         conn.execute_batch(migration)?;

@@ -44,7 +44,7 @@ impl Table {
         let (before, rest) = text.split_once(BEGIN).context("the paper has no place for the table")?;
         let (_, after) = rest.split_once(END).context("the place for the table has no end")?;
         let commit = std::env::var("REMEDIATOR_COMMIT").unwrap_or_default();
-        let measured = format!("{} rounds on {}; commit {commit:.12}.\n\n", rounds, machine());
+        let measured = format!("{} rounds on {}; commit {commit}.\n\n", rounds, machine());
         std::fs::write(paper, format!("{before}{BEGIN}{measured}{}{END}{after}", self.markdown()))?;
         Ok(())
     }

@@ -14,6 +14,7 @@ pub use crate::audit::projection::MIGRATIONS;
 use crate::audit::projection::{self, Changes};
 use crate::audit::state::State;
 use crate::edge::sqlite;
+pub use crate::edge::sqlite::WAL_PAGES;
 use crate::event::{Draft, Entry, Event, Record, RecordId};
 
 /// A journal that is being made.

@@ -27,7 +27,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const WAL_LIMIT_BYTES: i64 = 64 << 20;
 /// Pages of the WAL (32 MiB) at which a commit brings them into the database after all, because the writer never had a quiet
 /// moment for it ([`catch_up`]).
-const WAL_PAGES: i64 = 8192;
+pub const WAL_PAGES: i64 = 8192;
 /// Statements kept prepared; the journal uses about twenty.
 const STATEMENT_CACHE: usize = 32;
 

@@ -195,8 +195,8 @@ fn seconds(counts: &Counts) -> impl Iterator<Item = Fault> {
     faults(counts).into_iter().filter(differs)
 }
 
-/// A part that takes about a minute, for every run of the tests: kill -9 before and after each sync of the journal, and each way to fail at
-/// each call that changes something outside, but for the silences that take long.
+/// A part that takes about a minute, for every run of the tests: kill -9 after each sync of the journal and EIO at it, and each way to
+/// fail at each call that changes something outside, but for the silences that take long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_of_the_crashes() {
     let counts = undisturbed().await;

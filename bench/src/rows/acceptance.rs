@@ -172,7 +172,7 @@ pub async fn hundreds_behind(table: &mut Table, effort: Effort, behind: &Path, m
         format!("{full:.0}/s"),
         format!("the same {episodes} alerts into an empty journal {empty:.0}/s; fdatasync {disk:.2} ms"),
         format!("{to_empty:.2} × empty"),
-        "≥ 0.5 × empty",
+        "stated and bounded; ours: ≥ 0.5 × empty",
         Some(to_empty >= 0.5),
     );
     Ok(())

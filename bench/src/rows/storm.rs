@@ -1,4 +1,5 @@
-//! A storm: 5,000 replicas of one service fire at once, told as one body and as 5,000.
+//! A storm: all 5,000 replicas of 100 services fire at once, told as one body and as 5,000. Nothing may be restarted of a service
+//! that is sick as a whole.
 
 use std::time::{Duration, Instant};
 
