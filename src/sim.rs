@@ -105,6 +105,10 @@ pub enum What {
         name: String,
         drained: bool,
     },
+    /// The Engine was asked for a restart, and does not carry it out, whatever it says.
+    Asked {
+        container: ContainerId,
+    },
 }
 
 /// A kind of call, for faults at the n-th one.
@@ -287,11 +291,11 @@ impl State {
         self.effects.push(effect);
     }
 
-    /// The restarts that the Engine was asked for, by container name.
+    /// The restarts that the Engine carries out, by container name.
     pub fn restarts(&self) -> Vec<String> {
         let restarts = self.effects.iter().filter_map(|effect| match &effect.what {
             What::Restart { name, .. } => Some(name.clone()),
-            What::Drain(_) | What::Ready(_) => None,
+            What::Drain(_) | What::Ready(_) | What::Asked { .. } => None,
         });
         restarts.collect()
     }

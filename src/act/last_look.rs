@@ -55,9 +55,7 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began
     let server = servers.iter().find(|server| server.path == plan.server);
     let server = server
         .ok_or_else(|| Ending::interrupted(Reason::ServerMissing, format!("the balancer no longer has {}", plan.server)))?;
-    if server.maintenance {
-        return Err(Ending::interrupted(Reason::ServerMaintenance, format!("{} is in maintenance now", plan.server)));
-    }
+    theirs(server)?;
     if server.drained && !off(Mutant::TheirDrain) {
         return Err(Ending::interrupted(Reason::ServerDrained, format!("somebody else drained {}", plan.server)));
     }
@@ -71,13 +69,22 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began
 pub async fn before_restart(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
     let plan = permit.plan();
     let servers = look(context, permit, began).await?;
-    let drained = servers.iter().any(|server| server.path == plan.server && server.drained);
-    if !drained && !off(Mutant::LastLookDrained) {
+    let server = servers.iter().find(|server| server.path == plan.server);
+    server.map_or(Ok(()), theirs)?;
+    if !server.is_some_and(|server| server.drained) && !off(Mutant::LastLookDrained) {
         return Err(Ending::interrupted(Reason::DrainLost, drain_lost(plan)));
     }
     enough_left(plan, &servers)?;
     // Last of all, because it costs nothing and a person's word counts most.
     leave(context, permit, began)
+}
+
+/// Whoever put it in maintenance is at work on it.
+fn theirs(server: &Server) -> Result<(), Ending> {
+    if server.maintenance && !off(Mutant::TheirMaintenance) {
+        return Err(Ending::interrupted(Reason::ServerMaintenance, format!("{} is in maintenance now", server.path)));
+    }
+    Ok(())
 }
 
 /// The container is the one that is meant, and these are the servers: both of within a moment.

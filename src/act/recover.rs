@@ -17,8 +17,9 @@ use jiff::Timestamp;
 use crate::act::scribe::Scribe;
 use crate::act::steps::{Steps, readmit, restarted_after_all};
 use crate::act::{Acted, abort};
+use crate::decide::decision::Plan;
 use crate::decide::playbook::Mode;
-use crate::event::{Draft, Event, Record, Step};
+use crate::event::{Draft, Event, Intent, Record, Step};
 use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending};
 use crate::reason::{Outcome, Reason};
@@ -31,10 +32,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The ending that the record is to be closed with.
-pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record) -> Result<Acted, Ending> {
-    let Some(intent) = &record.intent else {
-        return Err(Ending::interrupted(Reason::Crashed, "stopped before anything was decided"));
-    };
+pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record, intent: &Intent) -> Result<Acted, Ending> {
     if off(Mutant::TakeUp) {
         return Err(Ending::interrupted(Reason::Crashed, "left as it is"));
     }
@@ -44,14 +42,14 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record) ->
         return Err(Ending { outcome: Outcome::Shadow, reason: Reason::WouldRemediate, detail });
     }
     let restart_at = record.steps.iter().find(|run| run.step == Step::Restart).map(|run| run.started_at);
-    end_what_was_running(context, scribe, record).await;
+    end_what_was_running(context, scribe, record, &plan).await;
     let mut steps = Steps { context, scribe, plan: plan.clone(), drain_unknown: true };
     let restarted: Result<Timestamp, Ending> = async {
         let Some(acted_at) = restart_at else {
             let crashed = || Ending::interrupted(Reason::Crashed, "stopped before the restart");
             return Err(abort::ending(&context.journal, record.id).unwrap_or_else(crashed));
         };
-        match restarted(context, record).await {
+        match restarted(context, record, &plan).await {
             Ok(true) => {}
             Ok(false) => {
                 return Err(Ending::interrupted(Reason::Crashed, "stopped at the restart, and the container did not restart"));
@@ -77,12 +75,12 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record) ->
 }
 
 /// A step that has no end was cut off by the crash; what became of it is looked up where that matters.
-async fn end_what_was_running(context: &Context, scribe: &mut Scribe, record: &Record) {
+async fn end_what_was_running(context: &Context, scribe: &mut Scribe, record: &Record, plan: &Plan) {
     let Some(step) = record.running() else { return };
-    let call = match (step, &record.intent) {
-        (Step::Restart, Some(intent)) => {
+    let call = match step {
+        Step::Restart => {
             context.world.clock.sleep(SETTLE).await;
-            restarted_after_all(&context.world, &intent.plan, "remediator stopped during the call").await
+            restarted_after_all(&context.world, plan, "remediator stopped during the call").await
         }
         _ => Call::Unknown("remediator stopped during this step".to_owned()),
     };
@@ -90,13 +88,12 @@ async fn end_what_was_running(context: &Context, scribe: &mut Scribe, record: &R
 }
 
 /// Done according to the journal, or according to the container's start; an error when neither can say.
-async fn restarted(context: &Context, record: &Record) -> Result<bool, String> {
+async fn restarted(context: &Context, record: &Record, plan: &Plan) -> Result<bool, String> {
     if record.done(Step::Restart) {
         return Ok(true);
     }
-    let Some(intent) = &record.intent else { return Ok(false) };
-    let container = context.world.engine.inspect(&intent.plan.container).await.map_err(|why| why.detail)?;
-    Ok(container.started_at.is_some_and(|at| at > intent.plan.started_at))
+    let container = context.world.engine.inspect(&plan.container).await.map_err(|why| why.detail)?;
+    Ok(container.started_at.is_some_and(|at| at > plan.started_at))
 }
 
 /// Readmits whatever is drained in our name, whoever's record it is and whether or not it can be written down: for a

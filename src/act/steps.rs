@@ -270,7 +270,7 @@ pub async fn readmit(world: &World, path: &crate::target::ServerPath, anyway: bo
         Ok::<_, String>(servers.into_iter().find(|server| server.path == *path))
     };
     let Some(before) = find().await? else { return Ok("the balancer no longer has it".to_owned()) };
-    if before.maintenance {
+    if before.maintenance && !off(Mutant::TheirMaintenance) {
         return Ok("somebody put it in maintenance; left alone".to_owned());
     }
     if !before.drained && !anyway {

@@ -136,6 +136,7 @@ fn condition(evidence: &Evidence) -> Check {
     const NAME: &str = "condition";
     match &evidence.reading {
         Reading::Firing { value, .. } => pass(NAME, words::reading_firing(*value)),
+        _ if off(Mutant::Condition) => pass(NAME, "believed".to_owned()),
         Reading::Quiet { .. } => {
             fail(NAME, Reason::ConditionQuiet, words::reading_quiet(), "the alert's rule fired for this target now")
         }
@@ -211,7 +212,7 @@ fn server(replica: &crate::target::Replica) -> Check {
     const NAME: &str = "server";
     let server = &replica.server;
     let path = &server.path;
-    if server.maintenance {
+    if server.maintenance && !off(Mutant::TheirMaintenance) {
         fail(NAME, Reason::ServerMaintenance, format!("{path} is in maintenance"), "somebody took it out of maintenance")
     } else if server.drained && !off(Mutant::TheirDrain) {
         fail(NAME, Reason::ServerDrained, format!("{path} was drained by somebody else"), "whoever drained it readmitted it")

@@ -82,19 +82,24 @@ impl State {
     /// Takes a restart in. Answers how long the caller has to wait for it, and what it is told then. A slow Engine takes its
     /// time after that: what the caller looked at last is judged at the moment of the call, which nobody can take back.
     fn begin_restart(&mut self, id: &ContainerId, within: Duration) -> (Duration, Call) {
-        if let Err(why) = self.engine.check() {
-            return (Duration::ZERO, Call::Failed(why.detail));
-        }
         let fault = self.engine.restart;
-        if fault == RestartFault::Refused {
-            return (Duration::ZERO, Call::Failed("500: the simulated Engine refuses".to_owned()));
+        let refused = match self.engine.check() {
+            Err(why) => Some(why.detail),
+            Ok(()) if fault == RestartFault::Refused => Some("500: the simulated Engine refuses".to_owned()),
+            Ok(()) => None,
+        };
+        if let Some(why) = refused {
+            self.effect(What::Asked { container: id.clone() });
+            return (Duration::ZERO, Call::Failed(why));
         }
         let Some(replica) = self.replicas.iter().find(|replica| replica.id == *id && !replica.lost) else {
             return (Duration::ZERO, Call::Failed(format!("404: no such container {id}")));
         };
         let takes = replica.stops_in + if self.engine.slow { SLOW } else { Duration::ZERO };
         let (name, drained) = (replica.name.clone(), replica.drained_since.is_some());
-        if !matches!(fault, RestartFault::SilentUndone | RestartFault::SaidUndone) {
+        if matches!(fault, RestartFault::SilentUndone | RestartFault::SaidUndone) {
+            self.effect(What::Asked { container: id.clone() });
+        } else {
             let due = self.now.saturating_add(SignedDuration::try_from(takes).unwrap_or(SignedDuration::MAX));
             self.engine.pending.push((due.unwrap_or(Timestamp::MAX), id.clone()));
             self.effect(What::Restart { container: id.clone(), name, drained });

@@ -225,9 +225,11 @@ impl Scene {
                 Fault::Recreated(i) => all[*i].recreate(now),
                 Fault::Lost(i, on) => all[*i].lost = *on,
                 Fault::OptedOut(i, out) => all[*i].opted_in = !out,
-                Fault::Maintenance(i, true) => all[*i].maintenance = true,
+                Fault::Maintenance(i, true) => {
+                    all[*i].maintenance_since.get_or_insert(now);
+                }
                 // Ready at the balancer means neither.
-                Fault::Maintenance(i, false) => (all[*i].maintenance, all[*i].drained_since) = (false, None),
+                Fault::Maintenance(i, false) => (all[*i].maintenance_since, all[*i].drained_since) = (None, None),
                 Fault::Unscraped(i, on) => all[*i].scraped = !on,
                 // What we have drained is ours, and nobody else puts it back.
                 Fault::ForeignDrain(i, true) if !ours.contains(&all[*i].server) => {
@@ -319,10 +321,10 @@ impl Scene {
                 replica.crashes_in = None;
                 let quick = Duration::from_secs(2);
                 (replica.starts_in, replica.stops_in, replica.empties_in) = (quick, quick / 2, Some(quick));
-                if !ours.contains(&replica.server) || replica.maintenance {
+                if !ours.contains(&replica.server) || replica.maintenance_since.is_some() {
                     replica.drained_since = None;
                 }
-                (replica.scraped, replica.maintenance) = (true, false);
+                (replica.scraped, replica.maintenance_since) = (true, None);
             }
         });
     }

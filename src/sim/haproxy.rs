@@ -26,7 +26,7 @@ impl State {
     pub fn reload_balancer(&mut self) {
         for replica in &mut self.replicas {
             replica.drained_since = None;
-            replica.maintenance = false;
+            replica.maintenance_since = None;
         }
     }
 
@@ -40,31 +40,33 @@ impl State {
 
     fn drain(&mut self, path: &ServerPath) -> Call {
         let (now, faults) = (self.now, self.balancer);
-        let replica = match self.server(path) {
-            Ok(replica) => replica,
-            Err(call) => return call,
-        };
+        if let Err(call) = self.server(path) {
+            return call;
+        }
         if faults.refuses_drain {
             return Call::Failed("Permission denied".to_owned());
         }
-        replica.drained_since.get_or_insert(now);
-        replica.maintenance = false;
+        // Seen first: whose the server was is judged by how it was found.
         self.effect(What::Drain(path.clone()));
+        if let Ok(replica) = self.server(path) {
+            replica.drained_since.get_or_insert(now);
+            replica.maintenance_since = None;
+        }
         if faults.drains_silently { Call::Unknown("no answer".to_owned()) } else { Call::Done }
     }
 
     fn ready(&mut self, path: &ServerPath) -> Call {
         let faults = self.balancer;
-        let replica = match self.server(path) {
-            Ok(replica) => replica,
-            Err(call) => return call,
-        };
+        if let Err(call) = self.server(path) {
+            return call;
+        }
         if faults.refuses_ready {
             return Call::Failed("Permission denied".to_owned());
         }
-        replica.drained_since = None;
-        replica.maintenance = false;
         self.effect(What::Ready(path.clone()));
+        if let Ok(replica) = self.server(path) {
+            (replica.drained_since, replica.maintenance_since) = (None, None);
+        }
         Call::Done
     }
 }
@@ -102,7 +104,7 @@ impl Balancer for Ports {
 pub(super) fn server(replica: &Replica, now: Timestamp) -> Server {
     let drained = replica.drained_since.is_some();
     let status = match () {
-        () if replica.maintenance => ServerStatus::Maintenance,
+        () if replica.maintenance_since.is_some() => ServerStatus::Maintenance,
         () if !replica.answers(now) => ServerStatus::Down,
         () if drained => ServerStatus::Drain,
         () => ServerStatus::Up,
@@ -112,7 +114,7 @@ pub(super) fn server(replica: &Replica, now: Timestamp) -> Server {
         address: replica.instance.as_str().parse().ok(),
         status,
         drained,
-        maintenance: replica.maintenance,
+        maintenance: replica.maintenance_since.is_some(),
         checked: true,
         sessions: replica.sessions(now),
         queued: 0,

@@ -22,7 +22,7 @@ use crate::sim::fault::Fault;
 use crate::sim::ledger::{Act, Delivery, Note, Noted};
 use crate::sim::run::{End, Trial};
 use crate::sim::scenario::Scenario;
-use crate::target::PlaybookName;
+use crate::target::{PlaybookName, ServiceName};
 
 /// How far the program's clock may be off without being noticed: two scrapes, and what Confirm grants beyond them.
 pub const SLACK: SignedDuration = SignedDuration::from_secs(45);
@@ -93,9 +93,12 @@ struct Walk<'a> {
     fold: State,
     /// Drains so far, by when they were admitted, with the playbook that asked for them.
     drains: Vec<(Timestamp, &'a Act, PlaybookName)>,
+    /// Restart calls, whatever became of them.
     restarts: BTreeMap<RecordId, u32>,
-    /// When something last happened to the pager, or to a silence.
-    hushed_at: Option<Timestamp>,
+    /// When the pager last went or came.
+    pager_at: Option<Timestamp>,
+    /// When a silence of the service last came or went.
+    silenced_at: BTreeMap<ServiceName, Timestamp>,
     opened: BTreeSet<RecordId>,
     found: Vec<Violation>,
 }
@@ -124,7 +127,8 @@ impl<'a> Walk<'a> {
             fold: State::default(),
             drains: Vec::new(),
             restarts: BTreeMap::new(),
-            hushed_at: None,
+            pager_at: None,
+            silenced_at: BTreeMap::new(),
             opened: BTreeSet::new(),
             found: Vec::new(),
         }
@@ -183,7 +187,12 @@ impl<'a> Walk<'a> {
 
     fn note(&mut self, note: &'a Note) {
         match &note.what {
-            Noted::Fault(Fault::PagerDown(_) | Fault::Silenced(..)) => self.hushed_at = Some(note.at),
+            Noted::Fault(Fault::PagerDown(_)) => self.pager_at = Some(note.at),
+            Noted::Fault(Fault::Silenced(service, _)) => {
+                let first = self.scenario.services.get(*service).and_then(|places| places.first());
+                let name = first.and_then(|place| self.scenario.replicas.get(*place)).map(|replica| replica.service.clone());
+                self.silenced_at.extend(name.map(|name| (name, note.at)));
+            }
             Noted::Act(act) => self.act(note.at, act),
             Noted::Delivery(delivery) => self.delivery(note.at, delivery),
             Noted::Silent(why) => self.broken(Invariant::I12, Some(note.at), why.clone()),

@@ -16,7 +16,7 @@ use crate::sim::{Effect, Sim, State, What};
 use crate::target::{ContainerId, Instance, PlaybookName, ServerPath, ServiceName};
 use crate::world::RuleAlertState;
 
-/// How long somebody else's drain may go unnoticed: what a last look may take, and its way to the balancer.
+/// How long somebody else's drain or maintenance may go unnoticed: what a last look may take, and its way to the balancer.
 const NOTICED: SignedDuration = SignedDuration::from_secs(15);
 
 /// The ledger. Cheap to clone.
@@ -81,6 +81,8 @@ pub struct Act {
     pub ours: bool,
     /// It was drained before, and not in our name.
     pub taken: bool,
+    /// Somebody had put it in maintenance.
+    pub maintenance: bool,
     /// Other servers of the service that are drained in our name.
     pub also_drained: usize,
     /// Other replicas of the service that take traffic, opted in or not.
@@ -171,7 +173,7 @@ impl Ledger {
     pub fn witness(&self, state: &State, effect: &Effect) {
         let path = match &effect.what {
             What::Drain(path) | What::Ready(path) => Some(path.clone()),
-            What::Restart { container, .. } => {
+            What::Restart { container, .. } | What::Asked { container } => {
                 state.replicas.iter().find(|replica| replica.id == *container).map(|replica| replica.server.clone())
             }
         };
@@ -188,7 +190,7 @@ impl Ledger {
             What::Ready(path) => {
                 pages.ours.remove(path);
             }
-            What::Restart { .. } => {}
+            What::Restart { .. } | What::Asked { .. } => {}
         }
     }
 
@@ -202,7 +204,7 @@ impl Ledger {
             .collect();
         // A reload undoes a drain without our doing, and what somebody put in maintenance is theirs.
         let ours = |other: &&crate::sim::shop::Replica| {
-            other.drained_since.is_some() && !other.maintenance && pages.ours.contains(&other.server)
+            other.drained_since.is_some() && other.maintenance_since.is_none() && pages.ours.contains(&other.server)
         };
         let others = || family().filter(|other| other.server != *path);
         // A replica that was opted out a moment ago serves all the same.
@@ -210,6 +212,7 @@ impl Ledger {
         let serving = || of_service.clone().filter(|other| crate::sim::haproxy::server(other, state.now).serving());
         let context = self.context();
         let seen = state.now.saturating_sub(STALE).unwrap_or(state.now);
+        let noticed = |since: Timestamp| since.saturating_add(NOTICED).is_ok_and(|seen| seen < state.now);
         let silence = |(matchers, _): &(Vec<crate::alert::Matcher>, _)| {
             matchers.iter().all(|matcher| matcher.value == replica.service.as_str())
         };
@@ -225,8 +228,8 @@ impl Ledger {
             share: replica.fds(state.now).max(replica.fds(seen)) / crate::sim::shop::MAX_FDS,
             mute: !replica.answers(state.now),
             ours: pages.ours.contains(path),
-            taken: !pages.ours.contains(path)
-                && replica.drained_since.is_some_and(|since| since.saturating_add(NOTICED).is_ok_and(|seen| seen < state.now)),
+            taken: !pages.ours.contains(path) && replica.drained_since.is_some_and(noticed),
+            maintenance: replica.maintenance_since.is_some_and(noticed),
             also_drained: others().filter(|other| ours(other)).count(),
             others_serving: serving().filter(|other| other.server != *path).count(),
             sick: 1 + others().filter(|other| listed.contains(other.instance.as_str()) || ours(other)).count(),

@@ -199,6 +199,7 @@ fn heard_of(state: &State, replica: &Replica, context: &Context, lately: SignedD
         {
             super::What::Drain(path) | super::What::Ready(path) => *path == replica.server,
             super::What::Restart { name, .. } => *name == replica.name,
+            super::What::Asked { container } => *container == replica.id,
         });
     let fresh = |opened: Timestamp| state.now.duration_since(opened.max(calm)) <= RUN;
     let open =

@@ -100,7 +100,7 @@ fn account(bench: &Bench, scenario: &Scenario) -> Account {
         let restarts = bench.sim.with(|state| {
             let ours = |effect: &&crate::sim::Effect| match &effect.what {
                 What::Restart { name, .. } => name.starts_with(&format!("{service}-")),
-                What::Drain(_) | What::Ready(_) => false,
+                What::Drain(_) | What::Ready(_) | What::Asked { .. } => false,
             };
             state.effects.iter().filter(ours).count()
         });

@@ -295,6 +295,8 @@ impl Stage {
             self.scene.ledger.note(&self.scene.sim, Noted::Died);
             self.take_away();
             if let Some(last) = last.filter(|last| self.base.journal.head().seq > *last) {
+                // As it was left; the one that is cut has its projections made again.
+                self.believe().await;
                 let (full, unsynced) = (self.base.journal.pretends_full(), self.base.journal.pretends_unsynced());
                 self.base.journal = prefix(&self.base.journal, last).await?;
                 self.base.journal.pretend_full(full);

@@ -46,7 +46,7 @@ pub struct Replica {
     pub sessions: u64,
     pub empties_in: Option<Duration>,
     pub drained_since: Option<Timestamp>,
-    pub maintenance: bool,
+    pub maintenance_since: Option<Timestamp>,
     /// The Engine has lost the container.
     pub lost: bool,
     /// Prometheus has it among its targets.
@@ -121,7 +121,7 @@ impl Replica {
             sessions: 3,
             empties_in: Some(Duration::from_secs(3)),
             drained_since: None,
-            maintenance: false,
+            maintenance_since: None,
             lost: false,
             scraped: true,
             at_balancer: true,

@@ -98,6 +98,7 @@ fn effect(act: &Act) -> String {
     match &act.what {
         What::Drain(path) => format!("drain {path}, {} others serve", act.others_serving),
         What::Ready(path) => format!("readmit {path}"),
+        What::Asked { .. } => format!("asked to restart {}, which is not done", act.server),
         What::Restart { name, drained, .. } => {
             format!("restart {name}, {}drained, {} others serve", if *drained { "" } else { "NOT " }, act.others_serving)
         }

@@ -54,7 +54,7 @@ type Forgery = (&'static str, Invariant, fn(&What) -> bool, fn(&mut Act));
 #[test]
 fn of_the_world_at_the_moment_of_an_effect() {
     use Invariant::{I1, I3, I5, I8, I9};
-    let forgeries: [Forgery; 19] = [
+    let forgeries: [Forgery; 22] = [
         ("not opted in", I1, drain, |act| act.opted_in = false),
         ("another replica", I1, restart, |act| act.instance = "10.0.0.99:8080".parse().expect("an instance")),
         ("healthy", I1, restart, |act| (act.share, act.mute) = (0.05, false)),
@@ -69,6 +69,9 @@ fn of_the_world_at_the_moment_of_an_effect() {
         ("clock behind", I5, restart, |act| act.clock_ahead = SignedDuration::from_mins(-10)),
         ("Prometheus blind", I5, drain, |act| act.blind_for = SignedDuration::from_mins(10)),
         ("drained by somebody else", I8, drain, |act| act.taken = true),
+        ("in maintenance, drained", I8, drain, |act| act.maintenance = true),
+        ("in maintenance, restarted", I8, restart, |act| act.maintenance = true),
+        ("in maintenance, readmitted", I8, |what| matches!(what, What::Ready(_)), |act| act.maintenance = true),
         ("takes traffic", I8, restart, |act| act.ours = false),
         ("another process", I9, restart, |act| act.started_at = act.program_now),
         ("another container", I9, restart, |act| act.container = "f".repeat(64).parse().expect("an id")),
@@ -79,9 +82,9 @@ fn of_the_world_at_the_moment_of_an_effect() {
     for (what, invariant, which, change) in forgeries {
         let mut trial = sound.clone();
         if what == "silenced for long" {
-            let fault = Noted::Fault(Fault::Silenced(0, true));
             let first = trial.notes.first().expect("a note").clone();
-            trial.notes.insert(0, Note { what: fault, ..first });
+            let all = (0..trial.scenario.services.len()).map(|service| Noted::Fault(Fault::Silenced(service, true)));
+            trial.notes.splice(0..0, all.map(|what| Note { what, ..first.clone() }));
         }
         change(act(&mut trial, which).1);
         broken(&trial, invariant, what);

@@ -116,7 +116,7 @@ async fn a_drain_of_somebody_elses_is_not_taken_for_our_lost_one() {
 async fn a_sibling_that_goes_while_we_drain_stops_the_restart() {
     let bench = bench().await;
     bench.sim.at(When::After, Point::Drain, 1, |sim| {
-        sim.replica(ONE, |replica, _| replica.maintenance = true);
+        sim.replica(ONE, |replica, now| replica.maintenance_since = Some(now));
     });
     let record = one_run(&bench).await;
     is(&record, Outcome::Interrupted, Reason::MinHealthy);
@@ -365,7 +365,7 @@ async fn what_somebody_else_drained_is_refused_and_never_readmitted() {
         let bench = bench().await;
         leaking(&bench, &[TWO]).await;
         bench.sim.replica(TWO, |replica, now| {
-            replica.maintenance = maintenance;
+            replica.maintenance_since = maintenance.then_some(now);
             replica.drained_since = (!maintenance).then_some(now);
         });
         deliver(&bench).await;
@@ -380,22 +380,35 @@ async fn what_somebody_else_drained_is_refused_and_never_readmitted() {
 async fn a_server_put_in_maintenance_during_the_run_is_left_alone() {
     let bench = bench().await;
     bench.sim.at(When::After, Point::Drain, 1, |sim| {
-        sim.replica(TWO, |replica, _| (replica.maintenance, replica.drained_since) = (true, None));
+        sim.replica(TWO, |replica, now| (replica.maintenance_since, replica.drained_since) = (Some(now), None));
     });
     let record = one_run(&bench).await;
     assert!(matches!(record.outcome, Some(Outcome::Interrupted | Outcome::ActionFailed)), "{}", record.detail);
     bench.run_for(mins(5)).await;
     assert!(restarts(&bench).is_empty());
-    assert_eq!(bench.sim.replica(TWO, |replica, _| replica.maintenance), Some(true), "somebody's work was undone");
+    assert_eq!(
+        bench.sim.replica(TWO, |replica, _| replica.maintenance_since.is_some()),
+        Some(true),
+        "somebody's work was undone"
+    );
+    assert_eq!(bench.sim.calls(Point::Ready), 0);
+
+    // The same where the order leaves our drain standing beside it.
+    let bench = crate::kit::bench().await;
+    bench.sim.at(When::After, Point::Drain, 1, |sim| {
+        sim.replica(TWO, |replica, now| replica.maintenance_since = Some(now));
+    });
+    is(&one_run(&bench).await, Outcome::Interrupted, Reason::ServerMaintenance);
+    assert!(restarts(&bench).is_empty(), "restarted under somebody's hands");
     assert_eq!(bench.sim.calls(Point::Ready), 0);
 
     // The same right after the restart, by somebody whose order leaves our drain standing beside it.
     let bench = crate::kit::bench().await;
     bench.sim.at(When::After, Point::Restart, 1, |sim| {
-        sim.replica(TWO, |replica, _| replica.maintenance = true);
+        sim.replica(TWO, |replica, now| replica.maintenance_since = Some(now));
     });
     one_run(&bench).await;
-    assert_eq!(bench.sim.replica(TWO, |replica, _| replica.maintenance), Some(true));
+    assert_eq!(bench.sim.replica(TWO, |replica, _| replica.maintenance_since.is_some()), Some(true));
     assert_eq!(bench.sim.calls(Point::Ready), 0);
 }
 

@@ -24,6 +24,7 @@ impl<'a> Walk<'a> {
             What::Ready(path) => {
                 let ours = self.fold.books.drained.contains_key(path);
                 self.must(Invariant::I8, at, ours, || format!("{path} is readmitted, and no drain of it was written down"));
+                self.must(Invariant::I8, at, !act.maintenance, || format!("{path} is readmitted out of somebody's maintenance"));
             }
             What::Drain(path) => {
                 let record = self.running(Step::Drain, |intent| intent.plan.server == *path);
@@ -33,6 +34,7 @@ impl<'a> Walk<'a> {
                 self.may(at, act, &record, &intent);
                 self.blind(at, act);
                 self.must(Invariant::I8, at, !act.taken, || format!("{path} was drained by somebody else"));
+                self.must(Invariant::I8, at, !act.maintenance, || format!("{path} is in maintenance, and is drained"));
                 let seen_at = record.evidence.as_ref().map(|evidence| act.program_now.duration_since(evidence.at));
                 self.must(Invariant::I1, at, seen_at.is_some_and(|age| age <= STALE), || {
                     format!("{path} is drained for what was seen {seen_at:?} ago")
@@ -57,12 +59,22 @@ impl<'a> Walk<'a> {
                 };
                 self.may(at, act, &record, &intent);
                 self.must(Invariant::I8, at, *drained && act.ours, || format!("{} takes traffic and is restarted", act.server));
-                let count = self.restarts.entry(record.id).or_default();
-                *count += 1;
-                let count = *count;
-                self.must(Invariant::I4, at, count == 1, || format!("restart number {count} of record {}", record.id));
+                self.must(Invariant::I8, at, !act.maintenance, || format!("{} is in maintenance, and is restarted", act.server));
+                self.asked(at, &record);
             }
+            What::Asked { container } => match self.running(Step::Restart, |intent| intent.plan.container == *container) {
+                Some((record, _)) => self.asked(at, &record),
+                None => self.broken(Invariant::I1, Some(at), format!("a restart of {} without an intent on disk", act.server)),
+            },
         }
+    }
+
+    /// One call, whatever the Engine says to it and does.
+    fn asked(&mut self, at: Timestamp, record: &Record) {
+        let count = self.restarts.entry(record.id).or_default();
+        *count += 1;
+        let count = *count;
+        self.must(Invariant::I4, at, count == 1, || format!("restart call number {count} of record {}", record.id));
     }
 
     /// The open record that has begun this step, by what is on disk.
@@ -102,10 +114,11 @@ impl<'a> Walk<'a> {
             self.broken(Invariant::I5, Some(at), format!("{part} fails"));
         }
         self.must(Invariant::I5, at, act.clock_ahead.abs() <= SLACK, || format!("the clock is off by {:#}", act.clock_ahead));
-        let hushed = self.hushed_at.is_some_and(|since| at.duration_since(since) > HUSHED);
+        let for_long = |since: Option<&Timestamp>| since.is_some_and(|since| at.duration_since(*since) > HUSHED);
+        let (silenced, mute) = (for_long(self.silenced_at.get(&act.service)), for_long(self.pager_at.as_ref()));
         if let What::Drain(_) = act.what {
-            self.must(Invariant::I1, at, !(act.silenced && hushed), || format!("{} is silenced", act.service));
-            self.must(Invariant::I5, at, !(act.pager_down && hushed), || "nobody can say what is silenced".to_owned());
+            self.must(Invariant::I1, at, !(act.silenced && silenced), || format!("{} is silenced", act.service));
+            self.must(Invariant::I5, at, !(act.pager_down && mute), || "nobody can say what is silenced".to_owned());
         }
     }
 

@@ -92,7 +92,7 @@ impl Walk<'_> {
                     What::Ready(path) => {
                         watch.out.remove(path);
                     }
-                    What::Restart { .. } => {}
+                    What::Restart { .. } | What::Asked { .. } => {}
                 },
                 Noted::Died | Noted::DidNotStart | Noted::Stopped => watch.hinders(Hindrance::Dead, true, note.at),
                 Noted::Started => watch.hinders(Hindrance::Dead, false, note.at),
