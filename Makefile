@@ -64,7 +64,7 @@ bench: ## measure, print the table with its references, and write docs/BENCHMARK
 fuzz: ## libFuzzer at every door: RUNS=10000000 in total, DOOR=payload for one, JOBS and KEEP=1 as fuzz/run says
 	@fuzz/run
 
-coverage: ## which branches of guard/, decide/, event.rs and act/recover.rs the tests take; fails below 95 %, MISSES=1 names the others
+coverage: ## which branches of guard/, decide/, event.rs and act/recover.rs the tests take; fails where one of them is below 95 %, MISSES=1 names the others
 	@tests/coverage
 
 up: images ## start the lab and leave it alone
