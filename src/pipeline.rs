@@ -97,10 +97,10 @@ fn left_for_the_next(ending: &Ending, scribe: &Scribe) -> bool {
 async fn road(context: &Context, scribe: &mut Scribe, record: &Record) -> Result<Ending, Ending> {
     let acted = match (record.phase, &record.intent) {
         // A crash came between the last word and the close.
-        (Phase::Judged | Phase::Refused | Phase::Closed, _) => return Err(Ending::left_open(record)),
+        (Phase::Judged | Phase::Refused | Phase::Closed, _) | (Phase::Admitted, None) => return Err(Ending::left_open(record)),
         // Before anybody asks for the playbook, which may be gone: what was begun has to be brought to an end.
         (Phase::Admitted, Some(intent)) => recover::take_up(context, scribe, record, intent).await?,
-        (Phase::Accepted | Phase::Confirmed | Phase::Decided | Phase::Admitted, _) => {
+        (Phase::Accepted | Phase::Confirmed | Phase::Decided, _) => {
             let playbook = claim(context, record)?;
             let evidence = confirm_patiently(context, scribe, record, &playbook).await?;
             let plan = decided(context, scribe, &playbook, &evidence)?;

@@ -271,6 +271,11 @@ pub async fn readmit(world: &World, path: &crate::target::ServerPath, anyway: bo
     };
     let Some(before) = find().await? else { return Ok("the balancer no longer has it".to_owned()) };
     if before.maintenance && !off(Mutant::TheirMaintenance) {
+        // Maintenance that somebody orders takes our drain away. Beside one that comes by itself (a tracked server, a name without an
+        // address) ours stands, and would stand after it.
+        if before.drained {
+            return Err(format!("{path} is in maintenance, and drained by us beside it; readmitted when that is over"));
+        }
         return Ok("somebody put it in maintenance; left alone".to_owned());
     }
     if !before.drained && !anyway {

@@ -393,14 +393,21 @@ async fn a_server_put_in_maintenance_during_the_run_is_left_alone() {
     );
     assert_eq!(bench.sim.calls(Point::Ready), 0);
 
-    // The same where the order leaves our drain standing beside it.
+    // The same where it came by itself, and leaves our drain standing beside it.
     let bench = crate::kit::bench().await;
     bench.sim.at(When::After, Point::Drain, 1, |sim| {
         sim.replica(TWO, |replica, now| replica.maintenance_since = Some(now));
     });
-    is(&one_run(&bench).await, Outcome::Interrupted, Reason::ServerMaintenance);
+    let record = one_run(&bench).await;
+    is(&record, Outcome::ActionFailed, Reason::ReadmitFailed);
+    assert!(record.detail.contains("before that server_maintenance"), "{}", record.detail);
     assert!(restarts(&bench).is_empty(), "restarted under somebody's hands");
+    bench.run_for(mins(1)).await;
     assert_eq!(bench.sim.calls(Point::Ready), 0);
+    // When it is over, our drain is still ours to undo.
+    bench.sim.replica(TWO, |replica, _| replica.maintenance_since = None);
+    bench.run_for(mins(1)).await;
+    assert_eq!(bench.sim.replica(TWO, |replica, _| replica.drained_since), Some(None), "left drained");
 
     // The same right after the restart, by somebody whose order leaves our drain standing beside it.
     let bench = crate::kit::bench().await;
