@@ -173,6 +173,21 @@ pub struct PageShape {
     records: Vec<LineShape>,
     /// The `cursor` of the next page; null after the last.
     next: Option<String>,
+    /// Once something was pruned; left out before.
+    #[schema(nullable = false)]
+    pruned: Option<PrunedShape>,
+}
+
+/// What is no longer in the journal.
+#[derive(ToSchema)]
+#[schema(as = Pruned)]
+#[allow(dead_code, reason = "documents desk::Bygone")]
+pub struct PrunedShape {
+    /// Entries up to this one were pruned.
+    through: u64,
+    /// Their newest is of this time.
+    #[schema(format = DateTime)]
+    before: String,
 }
 
 /// One record as the line of `audit.jsonl`. What is unknown is null, never left out.
