@@ -20,12 +20,12 @@ pub mod steps;
 
 use jiff::Timestamp;
 
-use crate::act::last_look::Began;
 use crate::act::scribe::Scribe;
 use crate::act::steps::Steps;
 use crate::decide::decision::Plan;
 use crate::event::Step;
 use crate::guard::permit::{Live, Permit};
+use crate::moment::Moment;
 use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending};
 
@@ -37,19 +37,18 @@ pub struct Acted {
     pub acted_at: Timestamp,
 }
 
-/// Carries out a plan. The permit is consumed, whatever happens.
+/// Carries out a plan. The permit is consumed, whatever happens; `seen` is the moment of the evidence it was given for.
 ///
 /// # Errors
 /// The ending that the record is to be closed with; by then the server has been readmitted, or readmitting it has
 /// failed and the reconciler goes on trying.
-pub async fn carry_out(context: &Context, scribe: &mut Scribe, permit: Permit<Live>) -> Result<Acted, Ending> {
+pub async fn carry_out(context: &Context, scribe: &mut Scribe, permit: Permit<Live>, seen: Moment) -> Result<Acted, Ending> {
     let mut steps = Steps { context, scribe, plan: permit.plan().clone(), drain_unknown: false };
-    let began = Began::now(&*context.world.clock);
     let restarted = async {
         steps.capture_evidence().await?;
-        last_look::before_drain(context, &permit, began).await?;
+        last_look::before_drain(context, &permit, seen).await?;
         steps.drain().await?;
-        last_look::before_restart(context, &permit, began).await?;
+        last_look::before_restart(context, &permit, seen).await?;
         let acted_at = steps.restart().await?;
         steps.await_healthy(acted_at).await?;
         Ok(acted_at)

@@ -135,7 +135,8 @@ impl Heart {
         let plan = self.decided(&evidence, now)?;
         let (playbook, limits, clock) = (self.playbook.clone(), context.limits, context.world.clock.clone());
         let assessment = context.journal.beat(now, move |state: &State| {
-            let request = Request { playbook: &playbook, limits: &limits, evidence: &evidence, plan: &plan };
+            let passed = SignedDuration::ZERO;
+            let request = Request { playbook: &playbook, limits: &limits, evidence: &evidence, passed, plan: &plan };
             assess(&state.books, &request, clock.now())
         });
         let checks = assessment.await?.checks;

@@ -21,6 +21,7 @@ pub mod fuzzing;
 pub mod guard;
 pub mod heartbeat;
 pub mod metrics;
+pub mod moment;
 pub mod mutant;
 pub mod page;
 pub mod period;

@@ -47,6 +47,7 @@ mutants! {
     BlameRail: "admission does not ask whether our own drain is to blame",
     ClockRail: "admission does not look at the clock",
     ShelfLife: "admission does not look at the evidence's age",
+    SteadyAge: "how old the evidence is by a clock that does not jump is not asked",
     Intent: "a step begins although its start is not on disk",
     LastLookPause: "no look at pauses before drain and restart",
     LastLookMode: "no look at the mode before drain and restart",

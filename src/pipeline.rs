@@ -6,11 +6,13 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::act::scribe::Scribe;
 use crate::act::{self, Acted, abort, recover};
 use crate::audit::journal::Journal;
+use crate::audit::state::State;
 use crate::decide::decision::{Decision, Explained, Finding, Plan, decide};
 use crate::decide::evidence::{Evidence, Reading};
 use crate::decide::playbook::Playbook;
@@ -19,10 +21,11 @@ use crate::detect::look::Looks;
 use crate::detect::rush::Rush;
 use crate::detect::target_of;
 use crate::detect::watchdog::Watchdog;
-use crate::event::{Accepted, Draft, Event, Phase, Record, Step};
+use crate::event::{Accepted, Draft, Event, Phase, Record, RecordId, Step};
 use crate::guard::coordinate::{Admission, admit};
 use crate::guard::permit::{Granted, Live, Permit};
 use crate::guard::rails::{Limits, Request};
+use crate::moment::Moment;
 use crate::period::Period;
 use crate::reason::{Outcome, Reason};
 use crate::verify::recovery::verify;
@@ -33,6 +36,9 @@ use crate::world::World;
 /// How often an answer that is not yet clear (the rule's listing and its expression disagree for a moment) is asked
 /// for again before it counts.
 const PATIENCE: u32 = 3;
+
+/// How old the answer that nothing is the matter may be when it is written down.
+const QUIET_FOR: Duration = Duration::from_secs(15);
 
 /// What every room needs. Cheap to clone.
 #[derive(Clone)]
@@ -77,15 +83,39 @@ pub struct Ending {
 /// and so held what others may have waited for.
 pub async fn walk(context: &Context, record: Record) -> bool {
     let mut scribe = Scribe::new(context.journal.clone(), record.id);
-    let ending = road(context, &mut scribe, &record).await.unwrap_or_else(|ending| ending);
-    let held = context.journal.read(|state| state.open.get(&record.id).is_some_and(|record| record.intent.is_some()));
-    if !left_for_the_next(&ending, &scribe) {
-        let Ending { outcome, reason, detail } = ending;
-        tracing::info!(record = %record.id, %outcome, %reason, detail, "closed");
-        scribe.note(context.world.clock.now(), Event::Closed { outcome, reason, detail }).await;
+    loop {
+        let joined = context.journal.read(|state| joined(state, record.id));
+        let ending = road(context, &mut scribe, &record).await.unwrap_or_else(|ending| ending);
+        let held = context.journal.read(|state| state.open.get(&record.id).is_some_and(|record| record.intent.is_some()));
+        if close(context, &mut scribe, ending, joined).await {
+            return held;
+        }
     }
-    scribe.settle(&*context.world.clock, &context.shutdown).await;
-    held
+}
+
+/// Writes down how the walk ended, unless it is left for the next process. False when that must be asked for again: that nothing
+/// is the matter is true of its moment and of the alerts that had `joined` by then, and it could not be written down in time.
+async fn close(context: &Context, scribe: &mut Scribe, ending: Ending, joined: usize) -> bool {
+    let closes = !left_for_the_next(&ending, scribe);
+    let Ending { outcome, reason, detail } = ending;
+    if closes {
+        scribe.hold(context.world.clock.now(), Event::Closed { outcome, reason, detail: detail.clone() });
+    }
+    let (passing, id, ended) = (outcome == Outcome::ConditionCleared, scribe.record(), Instant::now());
+    // By the time of the evidence only so often: where asking always takes longer, that is as good as it gets.
+    let seen = scribe.seen().filter(|_| scribe.dropped() < PATIENCE);
+    let old = move || ended.elapsed() > QUIET_FOR || seen.is_some_and(|seen| seen.passed().unsigned_abs() > QUIET_FOR);
+    let outdated = move |state: &State| passing && (old() || self::joined(state, id) > joined);
+    let written = scribe.settle(&*context.world.clock, &context.shutdown, outdated).await;
+    if written && closes {
+        tracing::info!(record = %id, %outcome, %reason, detail, "closed");
+    }
+    written
+}
+
+/// How many alerts have joined the record.
+fn joined(state: &State, record: RecordId) -> usize {
+    state.open.get(&record).map_or(0, |record| record.members.len())
 }
 
 /// Asked to stop before anything was consumed, or while verifying: the record stays open, and the next process goes on
@@ -102,10 +132,10 @@ async fn road(context: &Context, scribe: &mut Scribe, record: &Record) -> Result
         (Phase::Admitted, Some(intent)) => recover::take_up(context, scribe, record, intent).await?,
         (Phase::Accepted | Phase::Confirmed | Phase::Decided, _) => {
             let playbook = claim(context, record)?;
-            let evidence = confirm_patiently(context, scribe, record, &playbook).await?;
+            let (evidence, seen) = confirm_patiently(context, scribe, record, &playbook).await?;
             let plan = decided(context, scribe, &playbook, &evidence)?;
-            let permit = guarded(context, scribe, &playbook, evidence, plan).await?;
-            act::carry_out(context, scribe, permit).await?
+            let permit = guarded(context, scribe, &playbook, evidence, seen, plan).await?;
+            act::carry_out(context, scribe, permit, seen).await?
         }
     };
     let judgement = judged(context, scribe, record, &acted).await?;
@@ -134,28 +164,28 @@ async fn confirm_patiently(
     scribe: &mut Scribe,
     record: &Record,
     playbook: &Playbook,
-) -> Result<Evidence, Ending> {
+) -> Result<(Evidence, Moment), Ending> {
     let looking = async {
-        let mut evidence = ask(context, record, playbook).await?;
+        let mut seen = ask(context, record, playbook).await?;
         for _ in 0..PATIENCE {
-            if !unclear(&evidence.reading) {
+            if !unclear(&seen.0.reading) {
                 break;
             }
             context.pause_for(Duration::from_millis(500).max(context.timing.ask_again.get() / 2)).await?;
-            evidence = ask(context, record, playbook).await?;
+            seen = ask(context, record, playbook).await?;
         }
-        Ok(evidence)
+        Ok(seen)
     };
-    let evidence = tokio::select! {
+    let (evidence, moment) = tokio::select! {
         biased;
         aborted = abort::ordered(&context.journal, record.id) => return Err(aborted),
-        evidence = looking => evidence?,
+        seen = looking => seen?,
     };
-    scribe.hold(evidence.at, Event::Confirmed { evidence: Arc::new(evidence.clone()) });
-    Ok(evidence)
+    scribe.confirmed(evidence.clone(), moment);
+    Ok((evidence, moment))
 }
 
-async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<Evidence, Ending> {
+async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<(Evidence, Moment), Ending> {
     let Some(target) = &record.accepted.target else {
         return Err(Ending::unmatched(Reason::TargetUnnamed, "the alert names no replica".to_owned()));
     };
@@ -164,7 +194,7 @@ async fn ask(context: &Context, record: &Record, playbook: &Playbook) -> Result<
     // Nothing is changed by asking, so that a Prometheus that takes its time does not hold up the stop.
     tokio::select! {
         biased;
-        evidence = confirm(&context.world, &context.looks, question) => Ok(evidence),
+        seen = confirm(&context.world, &context.looks, question) => Ok(seen),
         () = context.shutdown.cancelled() => Err(Ending::interrupted(Reason::ShuttingDown, "stopped while confirming")),
     }
 }
@@ -204,6 +234,7 @@ async fn guarded(
     scribe: &mut Scribe,
     playbook: &Playbook,
     evidence: Evidence,
+    seen: Moment,
     plan: Plan,
 ) -> Result<Permit<Live>, Ending> {
     let (playbook, limits, clock, id) = (playbook.clone(), context.limits, context.world.clock.clone(), scribe.record());
@@ -212,7 +243,8 @@ async fn guarded(
         if let Some(aborted) = abort::of(state, id) {
             return (Vec::new(), Err(aborted));
         }
-        let request = Request { playbook: &playbook, limits: &limits, evidence: &evidence, plan: &plan };
+        let passed = seen.passed();
+        let request = Request { playbook: &playbook, limits: &limits, evidence: &evidence, passed, plan: &plan };
         match admit(&state.books, &request, id, now) {
             Admission::Admitted { granted, intent } => {
                 let first = Event::StepStarted { step: Step::CaptureEvidence };

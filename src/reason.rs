@@ -105,7 +105,7 @@ reasons! {
     SickAfterAction => "sick_after_action", Guard, "the target became sick after a sibling was drained: the remedy may be the cause";
     RadiusUnknown => "radius_unknown", Guard, "the blast radius could not be worked out";
     StoreUnavailable => "store_unavailable", Guard, "the journal could not be written";
-    ClockUnreliable => "clock_unreliable", Guard, "the clock went backwards, or is behind Prometheus' own";
+    ClockUnreliable => "clock_unreliable", Guard, "the clock jumped, or is behind Prometheus' own";
     EvidenceStale => "evidence_stale", Guard, "too much time passed between looking and acting";
     WouldRemediate => "would_remediate", Guard, "shadow mode: everything but the side effects";
 

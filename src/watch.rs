@@ -144,12 +144,13 @@ async fn fresh_answer(context: &Context, accepted: &Accepted) -> Option<(Evidenc
     let target = accepted.target.as_ref()?;
     let siblings = context.playbooks();
     let question = Question { accepted, target, playbook: &playbook, siblings: siblings.as_slice() };
-    let evidence = confirm(&context.world, &context.looks, question).await;
+    let (evidence, _) = confirm(&context.world, &context.looks, question).await;
     let now = evidence.at;
     let answer = match plan_of(decide(&playbook, &evidence, now)) {
         Err(ending) => Some(ending),
         Ok(plan) => {
-            let request = Request { playbook: &playbook, limits: &context.limits, evidence: &evidence, plan: &plan };
+            let (limits, passed) = (&context.limits, SignedDuration::ZERO);
+            let request = Request { playbook: &playbook, limits, evidence: &evidence, passed, plan: &plan };
             let assessment = context.journal.read(|state| assess(&state.books, &request, now));
             assessment.refused().then(|| Ending::refused(&assessment))
         }

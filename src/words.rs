@@ -7,7 +7,7 @@ use crate::event::{Abort, Pause, PauseScope, Phase, Record};
 use crate::guard::ledger::Watch;
 use crate::period::Period;
 use crate::reason::{Outcome, Reason};
-use crate::target::Replica;
+use crate::target::{Replica, ServerPath};
 use crate::world::{Server, ServerStatus, Silence};
 
 /// Where the pages and the rules link to.
@@ -66,6 +66,15 @@ pub fn age(age: SignedDuration, grace: Period) -> String {
 
 pub fn server_state(server: &Server) -> String {
     format!("{} is {} with {} sessions", server.path, server_word(server), server.sessions)
+}
+
+/// Which way a clock jumped, and how far.
+pub fn jumped(jump: SignedDuration) -> String {
+    format!("{} by {}", if jump.is_negative() { "back" } else { "ahead" }, roughly(jump.abs()))
+}
+
+pub fn in_maintenance(server: &ServerPath) -> String {
+    format!("{server} is in maintenance now")
 }
 
 pub fn ago(then: Timestamp, now: Timestamp) -> String {

@@ -65,7 +65,8 @@ impl Specimen {
 
     /// The rails alone.
     pub fn admitted(&self, plan: &remediator::decide::decision::Plan) -> bool {
-        let request = Request { playbook: &self.playbook, limits: &self.limits, evidence: &self.evidence, plan };
+        let passed = self.now.duration_since(self.evidence.at);
+        let request = Request { playbook: &self.playbook, limits: &self.limits, evidence: &self.evidence, passed, plan };
         let id = RecordId(uuid::Uuid::from_u128(1));
         matches!(admit(&self.books, &request, id, self.now), Admission::Admitted { .. })
     }

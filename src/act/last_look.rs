@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use crate::act::abort;
@@ -12,46 +12,30 @@ use crate::decide::decision::Plan;
 use crate::decide::playbook::Mode;
 use crate::guard::permit::{Live, Permit};
 use crate::guard::rails::CLOCK_TOLERANCE;
+use crate::moment::{Moment, jump};
 use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending};
 use crate::reason::{Outcome, Reason};
 use crate::words;
-use crate::world::{Clock, Server};
+use crate::world::Server;
 
 /// How long the two questions of one look may take together. After more, as in a process that was stopped meanwhile, what was
-/// answered first says nothing about now, and both are asked again. (A machine that was suspended is seen by its clock.)
-const FRESH: Duration = Duration::from_secs(10);
+/// answered first says nothing about now, and both are asked again.
+pub const FRESH: Duration = Duration::from_secs(10);
 /// Looks that may take longer before the run is broken off.
 const LOOKS: u32 = 3;
 /// How old the evidence may be when the drain begins: what the rail lets pass, and what the commit of the intent, the capture
 /// and the last look take where nothing stalls.
 const EVIDENCE: SignedDuration = SignedDuration::from_secs(45);
 
-/// When a run began, by the clock and by what no jump of the clock moves.
-#[derive(Clone, Copy, Debug)]
-pub struct Began {
-    clock: Timestamp,
-    steady: Instant,
-}
-
-impl Began {
-    pub fn now(clock: &dyn Clock) -> Began {
-        Began { clock: clock.now(), steady: Instant::now() }
-    }
-
-    /// By how much the clock has gone ahead of the time that has really passed since; less than nothing when it went back.
-    fn jumped(&self, now: Timestamp) -> SignedDuration {
-        let passed = SignedDuration::try_from(self.steady.elapsed()).unwrap_or(SignedDuration::MAX);
-        now.duration_since(self.clock).saturating_sub(passed)
-    }
-}
-
+/// `seen` is the moment of the evidence that the permit was given for.
+///
 /// # Errors
 /// `interrupted`, with the reason: nothing has been touched yet.
-pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
-    leave(context, permit, began)?;
+pub async fn before_drain(context: &Context, permit: &Permit<Live>, seen: Moment) -> Result<(), Ending> {
+    leave(context, permit, seen)?;
     let plan = permit.plan();
-    let servers = look(context, permit, began).await?;
+    let servers = look(context, permit, seen).await?;
     let server = servers.iter().find(|server| server.path == plan.server);
     let server = server
         .ok_or_else(|| Ending::interrupted(Reason::ServerMissing, format!("the balancer no longer has {}", plan.server)))?;
@@ -60,15 +44,15 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>, began: Began
         return Err(Ending::interrupted(Reason::ServerDrained, format!("somebody else drained {}", plan.server)));
     }
     enough_left(plan, &servers)?;
-    evidence(context, permit)?;
-    leave(context, permit, began)
+    evidence(context, seen)?;
+    leave(context, permit, seen)
 }
 
 /// # Errors
 /// `interrupted`, with the reason: the server is drained and has to be readmitted.
-pub async fn before_restart(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
+pub async fn before_restart(context: &Context, permit: &Permit<Live>, seen: Moment) -> Result<(), Ending> {
     let plan = permit.plan();
-    let servers = look(context, permit, began).await?;
+    let servers = look(context, permit, seen).await?;
     let server = servers.iter().find(|server| server.path == plan.server);
     server.map_or(Ok(()), theirs)?;
     if !server.is_some_and(|server| server.drained) && !off(Mutant::LastLookDrained) {
@@ -76,19 +60,19 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>, began: Beg
     }
     enough_left(plan, &servers)?;
     // Last of all, because it costs nothing and a person's word counts most.
-    leave(context, permit, began)
+    leave(context, permit, seen)
 }
 
 /// Whoever put it in maintenance is at work on it.
 fn theirs(server: &Server) -> Result<(), Ending> {
     if server.maintenance && !off(Mutant::TheirMaintenance) {
-        return Err(Ending::interrupted(Reason::ServerMaintenance, format!("{} is in maintenance now", server.path)));
+        return Err(Ending::interrupted(Reason::ServerMaintenance, words::in_maintenance(&server.path)));
     }
     Ok(())
 }
 
 /// The container is the one that is meant, and these are the servers: both of within a moment.
-async fn look(context: &Context, permit: &Permit<Live>, began: Began) -> Result<Vec<Server>, Ending> {
+async fn look(context: &Context, permit: &Permit<Live>, seen: Moment) -> Result<Vec<Server>, Ending> {
     for _ in 0..LOOKS {
         let begun = Instant::now();
         // Before the balancer: the Engine may take its time, and who serves changes sooner than which container it is.
@@ -97,27 +81,24 @@ async fn look(context: &Context, permit: &Permit<Live>, began: Began) -> Result<
         if begun.elapsed() <= FRESH || off(Mutant::LastLookFresh) {
             return Ok(servers);
         }
-        leave(context, permit, began)?;
+        leave(context, permit, seen)?;
     }
     let detail = format!("the Engine and the balancer took more than {}s to answer, {LOOKS} times", FRESH.as_secs());
     Err(Ending::interrupted(Reason::EvidenceStale, detail))
 }
 
 /// The disk may have stalled in the very commit that gave leave, or the process have stood still since.
-fn evidence(context: &Context, permit: &Permit<Live>) -> Result<(), Ending> {
-    let record = permit.record();
-    let seen = context.journal.read(|state| state.open.get(&record)?.evidence.as_ref().map(|evidence| evidence.at));
-    let age = seen.map(|seen| context.world.clock.now().duration_since(seen));
-    if age.is_some_and(|age| age <= EVIDENCE) || off(Mutant::ShelfLife) {
+fn evidence(context: &Context, seen: Moment) -> Result<(), Ending> {
+    let age = seen.age(context.world.clock.now());
+    if age <= EVIDENCE || off(Mutant::ShelfLife) {
         return Ok(());
     }
-    let age = age.map_or_else(|| "of an unknown age".to_owned(), |age| format!("{} old", words::roughly(age)));
-    let detail = format!("the evidence is {age}, must be younger than {}", words::roughly(EVIDENCE));
+    let detail = format!("the evidence is {} old, must be younger than {}", words::roughly(age), words::roughly(EVIDENCE));
     Err(Ending::interrupted(Reason::EvidenceStale, detail))
 }
 
 /// Abort, pause, mode, permit, clock, shutdown: what this process knows itself.
-fn leave(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), Ending> {
+fn leave(context: &Context, permit: &Permit<Live>, seen: Moment) -> Result<(), Ending> {
     let now = context.world.clock.now();
     if let Some(ending) = abort::ending(&context.journal, permit.record()) {
         return Err(ending);
@@ -145,10 +126,9 @@ fn leave(context: &Context, permit: &Permit<Live>, began: Began) -> Result<(), E
     }
     // By a clock that went ahead whatever comes after looks late, and the verdict would wait for scrapes of the future. One that went
     // back by less than the run has taken is not behind the journal, and yet the permit lives longer by it than it was given for.
-    let jumped = began.jumped(now);
-    if jumped.abs() > CLOCK_TOLERANCE && !off(Mutant::LastLookClock) {
-        let way = if jumped.is_negative() { "back" } else { "ahead" };
-        let detail = format!("the clock went {way} by {} during the run", words::roughly(jumped.abs()));
+    let jump = jump(seen.at(), seen.passed(), now);
+    if jump.abs() > CLOCK_TOLERANCE && !off(Mutant::LastLookClock) {
+        let detail = format!("the clock went {} since the evidence was seen", words::jumped(jump));
         return Err(Ending::interrupted(Reason::ClockUnreliable, detail));
     }
     if let Some(pause) = pause.filter(|_| !off(Mutant::LastLookPause)) {

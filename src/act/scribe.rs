@@ -8,6 +8,7 @@
 //! held, but for a readmit, which no journal holds up.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::JournalError;
 use crate::audit::journal::Journal;
 use crate::audit::state::State;
+use crate::decide::evidence::Evidence;
 use crate::event::{Draft, Event, RecordId, Step};
+use crate::moment::Moment;
 use crate::reason::{Outcome, Reason};
 use crate::world::{Call, Clock};
 
@@ -38,13 +41,17 @@ pub struct Scribe {
     /// The journal could not take what has happened already.
     behind: bool,
     begun: Vec<Step>,
+    /// Of the evidence that was held last.
+    seen: Option<Moment>,
+    /// How often what waited was outdated.
+    dropped: u32,
 }
 
 impl Scribe {
     pub fn new(journal: Journal, record: RecordId) -> Self {
         let begun = journal
             .read(|state| state.open.get(&record).map(|r| r.steps.iter().map(|run| run.step).collect()).unwrap_or_default());
-        Scribe { journal, record, backlog: VecDeque::new(), behind: false, begun }
+        Scribe { journal, record, backlog: VecDeque::new(), behind: false, begun, seen: None, dropped: 0 }
     }
 
     pub fn record(&self) -> RecordId {
@@ -73,15 +80,23 @@ impl Scribe {
         &mut self,
         decide: impl FnOnce(&State) -> (Vec<Draft>, T) + Send + 'static,
     ) -> Result<T, JournalError> {
-        let mut drafts: Vec<Draft> = self.backlog.iter().cloned().collect();
-        let decided = self.journal.transact(move |state| {
+        let decide = |state: &State, mut waited: Vec<Draft>| {
             let (more, value) = decide(state);
-            drafts.extend(more);
-            (drafts, value)
-        });
-        let (entries, value) = decided.await?;
+            waited.extend(more);
+            (waited, value)
+        };
+        self.write(decide).await
+    }
+
+    /// What `decide` makes of the newest state and of everything that waited, which waits no longer then.
+    async fn write<T: Send + 'static>(
+        &mut self,
+        decide: impl FnOnce(&State, Vec<Draft>) -> (Vec<Draft>, T) + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let waited: Vec<Draft> = self.backlog.iter().cloned().collect();
+        let (entries, value) = self.journal.transact(move |state| decide(state, waited)).await?;
         self.backlog.clear();
-        if std::mem::take(&mut self.behind) {
+        if !entries.is_empty() && std::mem::take(&mut self.behind) {
             tracing::info!(record = %self.record, "what waited is in the journal");
         }
         entries.iter().for_each(|entry| self.remember(&entry.event));
@@ -93,40 +108,78 @@ impl Scribe {
         self.backlog.push_back(Draft::of(self.record, now, event));
     }
 
+    /// Holds the evidence, and remembers its moment.
+    pub fn confirmed(&mut self, evidence: Evidence, seen: Moment) {
+        self.hold(evidence.at, Event::Confirmed { evidence: Arc::new(evidence) });
+        self.seen = Some(seen);
+    }
+
+    /// The moment of the evidence; none before there is any.
+    pub fn seen(&self) -> Option<Moment> {
+        self.seen
+    }
+
+    /// How often what waited was outdated before it could be written.
+    pub fn dropped(&self) -> u32 {
+        self.dropped
+    }
+
     /// For what has happened already: on disk now, or as soon as the journal can be written.
     pub async fn note(&mut self, now: jiff::Timestamp, event: Event) {
         self.remember(&event);
         self.hold(now, event);
         if let Err(error) = self.flush().await {
-            self.behind = true;
+            self.falls_behind(&error);
+        }
+    }
+
+    fn falls_behind(&mut self, error: &JournalError) {
+        if !std::mem::replace(&mut self.behind, true) {
             tracing::error!(record = %self.record, %error, waiting = self.backlog.len(), "the journal cannot be written; entries wait");
         }
     }
 
     async fn flush(&mut self) -> Result<(), JournalError> {
-        if self.backlog.is_empty() {
-            return Ok(());
-        }
-        self.transact(|_| (Vec::new(), ())).await
+        self.flush_unless(|_| false).await.map(|_| ())
     }
 
-    /// Waits until nothing waits any more. When the program is to stop, a few attempts must do.
-    pub async fn settle(&mut self, clock: &dyn Clock, shutdown: &CancellationToken) {
+    /// False when what waited was `outdated` by the newest state, and has been dropped.
+    async fn flush_unless(&mut self, outdated: impl FnOnce(&State) -> bool + Send + 'static) -> Result<bool, JournalError> {
+        if self.backlog.is_empty() {
+            return Ok(true);
+        }
+        let decide = move |state: &State, waited| if outdated(state) { (Vec::new(), false) } else { (waited, true) };
+        let written = self.write(decide).await?;
+        self.dropped += u32::from(!written);
+        Ok(written)
+    }
+
+    /// Waits until nothing waits any more. When the program is to stop, a few attempts must do. False when what waits was
+    /// `outdated` before it could be written, and has been dropped.
+    pub async fn settle<F>(&mut self, clock: &dyn Clock, shutdown: &CancellationToken, outdated: F) -> bool
+    where
+        F: Fn(&State) -> bool + Clone + Send + 'static,
+    {
         let mut last = LAST_ATTEMPTS;
         let mut waits = RETRIES.iter().chain(std::iter::repeat(&RETRIES[RETRIES.len() - 1]));
-        while let Err(error) = self.flush().await {
+        loop {
+            let error = match self.flush_unless(outdated.clone()).await {
+                Ok(written) => return written,
+                Err(error) => error,
+            };
+            self.falls_behind(&error);
             if let JournalError::Illegal(_) | JournalError::Unwritable { .. } = error {
                 // A bug of ours, and no wait mends it: say it loudly, and close what can be closed.
                 tracing::error!(record = %self.record, %error, "the journal refuses the record's entries");
                 self.backlog.clear();
                 self.close_somehow(clock.now()).await;
-                return;
+                return true;
             }
             if shutdown.is_cancelled() {
                 last -= 1;
                 if last == 0 {
                     tracing::error!(record = %self.record, %error, waiting = self.backlog.len(), "stopping with entries unwritten");
-                    return;
+                    return true;
                 }
             }
             // Whatever wakes it, not at once; and when it is to stop its few attempts are not to be over in a moment.

@@ -7,14 +7,17 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::act::abort;
+use crate::act::last_look::FRESH;
 use crate::act::scribe::Scribe;
 use crate::decide::decision::Plan;
 use crate::decide::playbook::OnTimeout;
 use crate::event::{Event, Step};
+use crate::moment::Moment;
 use crate::mutant::{Mutant, off};
 use crate::period::Period;
 use crate::pipeline::{Context, Ending};
 use crate::reason::Reason;
+use crate::words;
 use crate::world::{Call, Container, Health, Server, World};
 
 /// How often a drain and a starting container are looked at.
@@ -35,7 +38,8 @@ const READMIT_RETRIES: [Duration; 6] = [
 /// no call is under way. Worst is an order that comes with the restart: the Engine's answer, a look at what became of it
 /// without one, and all attempts to readmit, while the Engine and the balancer use up their time-outs each time.
 pub fn safe_point_within(grace_seconds: u32, engine: Duration, balancer: Duration) -> Duration {
-    /// Of one attempt: servers, ready, servers again.
+    /// Of one attempt: servers, ready, servers again. (Once more where the first took longer than [`FRESH`]: in a process that stood
+    /// still, whose time nobody can bound, or with a time-out of the balancer of several seconds.)
     const CALLS: u32 = 3;
     let restart = (Duration::from_secs(u64::from(grace_seconds)) + ENGINE_MARGIN) * 2;
     let readmit: Duration = READMIT_RETRIES.into_iter().map(|wait| wait + balancer * CALLS).sum();
@@ -57,6 +61,8 @@ enum Emptying {
     Done,
     /// The balancer forgot the drain, or somebody undid it.
     Lost,
+    /// Somebody put it in maintenance, which on HAProxy takes the drain away as well.
+    Theirs,
 }
 
 impl Steps<'_> {
@@ -130,6 +136,7 @@ impl Steps<'_> {
         let within = self.plan.drain.within.get();
         let emptying = self.until_or_stop(within, || async {
             match server(&self.context.world, &self.plan).await {
+                Ok(server) if server.maintenance && !off(Mutant::TheirMaintenance) => Ok(Emptying::Theirs),
                 // Whoever drains it from now on, it is no longer our drain.
                 Ok(server) if !server.drained => Ok(Emptying::Lost),
                 Ok(server) if server.sessions == 0 && server.queued == 0 => Ok(Emptying::Done),
@@ -142,7 +149,7 @@ impl Steps<'_> {
             emptied = emptying => Ok(emptied),
             aborted = abort::ordered(&self.context.journal, self.scribe.record()) => Err(aborted),
         };
-        let took = crate::words::roughly(self.now().duration_since(started));
+        let took = words::roughly(self.now().duration_since(started));
         let emptied = match emptied {
             Ok(emptied) => emptied,
             Err(aborted) => {
@@ -160,6 +167,11 @@ impl Steps<'_> {
                 let note = json!({ "server": self.plan.server, "after": took });
                 self.end(Step::Drain, Call::Failed("not drained any more".to_owned()), note);
                 Err(Ending::interrupted(Reason::DrainLost, drain_lost(&self.plan)))
+            }
+            Ok(Emptying::Theirs) => {
+                let note = json!({ "server": self.plan.server, "after": took });
+                self.end(Step::Drain, Call::Failed("in maintenance".to_owned()), note);
+                Err(Ending::interrupted(Reason::ServerMaintenance, words::in_maintenance(&self.plan.server)))
             }
             Err(left) if self.context.shutdown.is_cancelled() => {
                 self.end(
@@ -212,7 +224,7 @@ impl Steps<'_> {
                 healthy(&container, &self.plan)
             })
             .await;
-        let took = crate::words::roughly(self.now().duration_since(acted_at));
+        let took = words::roughly(self.now().duration_since(acted_at));
         match healthy {
             Ok(()) => {
                 self.end(Step::AwaitHealthy, Call::Done, json!({ "after": took }));
@@ -269,7 +281,17 @@ pub async fn readmit(world: &World, path: &crate::target::ServerPath, anyway: bo
         let servers = world.balancer.servers().await.map_err(|why| why.detail)?;
         Ok::<_, String>(servers.into_iter().find(|server| server.path == *path))
     };
-    let Some(before) = find().await? else { return Ok("the balancer no longer has it".to_owned()) };
+    let begun = Moment::now(&*world.clock);
+    let mut before = find().await?;
+    // What a process that stood still saw before says nothing of now. Once more only: a slow balancer holds up no readmit.
+    let took = begun.age(world.clock.now()).unsigned_abs();
+    if took > FRESH
+        && !off(Mutant::LastLookFresh)
+        && let Ok(again) = find().await
+    {
+        before = again;
+    }
+    let Some(before) = before else { return Ok("the balancer no longer has it".to_owned()) };
     if before.maintenance && !off(Mutant::TheirMaintenance) {
         // Maintenance that somebody orders takes our drain away. Beside one that comes by itself (a tracked server, a name without an
         // address) ours stands, and would stand after it.
@@ -286,7 +308,7 @@ pub async fn readmit(world: &World, path: &crate::target::ServerPath, anyway: bo
     }
     match find().await? {
         Some(after) if after.drained => Err(format!("{path} is still drained")),
-        Some(after) => Ok(format!("{path} is {}", crate::words::server_word(&after))),
+        Some(after) => Ok(format!("{path} is {}", words::server_word(&after))),
         None => Ok("the balancer no longer has it".to_owned()),
     }
 }

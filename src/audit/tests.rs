@@ -341,7 +341,7 @@ fn an_entry_that_would_not_read_back_is_refused() {
     let mut scribe = crate::act::scribe::Scribe::new(journal.clone(), id);
     scribe.hold(at, draft.event);
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let settled = scribe.settle(&crate::edge::clock::SystemClock, &shutdown);
+    let settled = scribe.settle(&crate::edge::clock::SystemClock, &shutdown, |_| false);
     assert!(settled.now_or_never().is_some(), "it goes on trying");
     assert!(journal.read(|state| state.open.is_empty()), "the record stays open");
 }

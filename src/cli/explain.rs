@@ -84,13 +84,14 @@ async fn ask(world: &World, playbook: &Playbook, siblings: &[Playbook], alert: A
         .with_context(|| format!("the alert has no usable value in its label {:?}", playbook.replica_label))?;
     let accepted = by_hand(playbook, &target, alert);
     let question = Question { accepted: &accepted, target: &target, playbook, siblings };
-    Ok(confirm(world, &Looks::default(), question).await)
+    Ok(confirm(world, &Looks::default(), question).await.0)
 }
 
 /// What the rails would say to a remediator that has done nothing yet: the blast radius is real, the counters are empty.
 fn guards(playbook: &Playbook, limits: &Limits, evidence: &Evidence, explained: &Explained, now: Timestamp) -> Vec<RailCheck> {
     let Decision::Remediate { plan } = &explained.decision else { return Vec::new() };
-    assess(&Books::default(), &Request { playbook, limits, evidence, plan }, now).checks
+    let passed = now.duration_since(evidence.at);
+    assess(&Books::default(), &Request { playbook, limits, evidence, passed, plan }, now).checks
 }
 
 fn print(playbook: &Playbook, evidence: &Evidence, explained: &Explained, guards: &[RailCheck]) {

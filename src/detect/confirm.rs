@@ -17,6 +17,7 @@ use crate::detect::shelf::{Rules, Shelf};
 use crate::detect::{lags, siblings};
 use crate::edge::promql::{self, Template};
 use crate::event::Accepted;
+use crate::moment::Moment;
 use crate::mutant::{Mutant, off};
 use crate::reason::Reason;
 use crate::target::{self, LABEL_INSTANCE, Target};
@@ -40,14 +41,14 @@ pub struct Question<'a> {
     pub siblings: &'a [Playbook],
 }
 
-/// Gathers the evidence, as of an instant after the call.
-pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> Evidence {
+/// Gathers the evidence, as of a moment after the call.
+pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> (Evidence, Moment) {
     let Question { accepted, target, playbook, .. } = question;
     let labels = &accepted.alert.labels;
     // Before anything else: whoever shares a look may wait for it, and the evidence is as old as its instant says. What was
     // answered earlier would look younger than it is.
     let look = looks.look(world).await;
-    let at = look.at;
+    let at = look.at();
     let ((reading, by), replica, vetoes, silences) = tokio::join!(
         read(&*world.metrics, question, &look),
         replica(world, question, &look),
@@ -71,7 +72,7 @@ pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> Ev
         }),
         (silences, _) => silences,
     };
-    Evidence {
+    let evidence = Evidence {
         at,
         labels: labels.clone(),
         target: target.clone(),
@@ -85,7 +86,8 @@ pub async fn confirm(world: &World, looks: &Looks, question: Question<'_>) -> Ev
         },
         silences,
         vetoes,
-    }
+    };
+    (evidence, if off(Mutant::SteadyAge) { Moment::now(&*world.clock) } else { look.moment })
 }
 
 /// The matchers that name the target to Prometheus: the replica label, and the job when the alert has one. A label with
@@ -101,11 +103,11 @@ pub fn target_labels<'a>(replica_label: &'a str, target: &'a Target, labels: &'a
 /// The reading, and the labels of the alert that gives it when that is another than the delivered one.
 async fn read(metrics: &dyn Metrics, question: Question<'_>, look: &Look) -> (Reading, Option<LabelSet>) {
     let answer = async {
-        let scrape = scraped(question, &look.scrapes, look.at)?;
+        let scrape = scraped(question, &look.scrapes, look.at())?;
         match &question.playbook.confirm {
             Confirm::Rule { inputs } => by_rule(metrics, question, look, scrape, inputs).await,
             Confirm::Query { query, threshold } => {
-                by_query(metrics, question, scrape, query, *threshold, look.at).await.map(|reading| (reading, None))
+                by_query(metrics, question, scrape, query, *threshold, look.at()).await.map(|reading| (reading, None))
             }
         }
     };
@@ -168,7 +170,7 @@ async fn by_rule(
     inputs: &[String],
 ) -> Answer<(Reading, Option<LabelSet>)> {
     let alertname = question.accepted.alert.labels.alertname();
-    let at = look.at;
+    let at = look.at();
     let rules = look.rules.as_ref().map_err(Clone::clone)?;
     let named: Vec<_> = rules.iter().filter(|rule| rule.name == alertname).collect();
     if named.is_empty() {
@@ -213,7 +215,7 @@ async fn by_another_rule(look: &Look, question: Question<'_>, rules: &Rules) -> 
         }
         // As it is delivered: with the external labels of the alert that we have.
         let delivered = accepted.alert.labels.with(alert.labels.iter());
-        evaluated(rule, look.at)?;
+        evaluated(rule, look.at())?;
         if let RuleView { value: Some(value), query, .. } = view(look, question, rules, rule, &delivered).await? {
             return Ok(Some((Reading::Firing { value, query }, delivered)));
         }

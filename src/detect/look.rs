@@ -19,11 +19,13 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::detect::shelf::{Rules, Shelf};
+use crate::moment::Moment;
 use crate::world::{Answer, ContainerSummary, Metrics, Sample, ScrapeTarget, Server, World};
 
 /// What was seen at one instant.
 pub struct Look {
-    pub at: Timestamp,
+    /// When it began.
+    pub moment: Moment,
     pub rules: Answer<Rules>,
     pub scrapes: Answer<Shelf<ScrapeTarget>>,
     pub containers: Answer<Shelf<ContainerSummary>>,
@@ -67,8 +69,13 @@ async fn fly(looks: Arc<Inner>, world: World) -> Arc<Look> {
 }
 
 impl Look {
+    /// The instant that everything is pinned to.
+    pub fn at(&self) -> Timestamp {
+        self.moment.at()
+    }
+
     async fn take(world: &World) -> Look {
-        let at = world.clock.now();
+        let moment = Moment::now(&*world.clock);
         let (rules, scrapes, containers, servers) = tokio::join!(
             world.metrics.alerting_rules(),
             world.metrics.scrape_targets(),
@@ -76,7 +83,7 @@ impl Look {
             world.balancer.servers(),
         );
         Look {
-            at,
+            moment,
             rules: rules.map(Rules::new),
             scrapes: scrapes.map(Shelf::new),
             containers: containers.map(Shelf::new),
@@ -92,7 +99,7 @@ impl Look {
     /// As [`Metrics::instant`].
     pub async fn series(&self, query: &str, label: &str, value: &str) -> Answer<Vec<Sample>> {
         let cell = self.series.lock().unwrap_or_else(PoisonError::into_inner).entry(query.to_owned()).or_default().clone();
-        let asked = || async { self.metrics.instant(query, self.at).await.map(Shelf::new) };
+        let asked = || async { self.metrics.instant(query, self.at()).await.map(Shelf::new) };
         let answer = cell.get_or_init(asked).await;
         answer.as_ref().map(|series| series.find(label, value).into_iter().cloned().collect()).map_err(Clone::clone)
     }
@@ -141,9 +148,9 @@ mod tests {
             tokio::spawn(async move {
                 let asked = world.clock.now();
                 let look = looks.look(&world).await;
-                assert!(look.at >= asked, "it saw what was before the question");
+                assert!(look.at() >= asked, "it saw what was before the question");
                 drop(look.series("vector(1)", "instance", "a").await);
-                look.at
+                look.at()
             })
         };
         let first = at(&looks);

@@ -152,7 +152,7 @@ async fn look(context: &Context, episodes: &Episodes, playbook: &Playbook, targe
     };
     let siblings = context.playbooks();
     let question = Question { accepted: &accepted, target, playbook, siblings: siblings.as_slice() };
-    let evidence = confirm(&context.world, &context.looks, question).await;
+    let (evidence, _) = confirm(&context.world, &context.looks, question).await;
     let worth_a_walk = match evidence.reading {
         Reading::Firing { .. } => true,
         Reading::Quiet { .. } if evidence.replica.is_ok() => {

@@ -15,8 +15,8 @@ use crate::world::{AlertingRule, Answer, ContainerSummary, ScrapeTarget, Server,
 
 /// Every opted-in replica of the service, with what the balancer and the rules say of it.
 pub(super) fn siblings(question: Question<'_>, look: &Look) -> Answer<Vec<Sibling>> {
-    let Look { at, rules, scrapes, containers, servers, .. } = look;
-    let at = *at;
+    let Look { rules, scrapes, containers, servers, .. } = look;
+    let at = look.at();
     let containers = containers.as_ref().map_err(Clone::clone)?;
     let servers = servers.as_ref().map_err(Clone::clone)?;
     let rules = rules.as_ref().map_err(Clone::clone)?;

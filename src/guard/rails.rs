@@ -13,6 +13,7 @@ use crate::decide::playbook::{Playbook, Rate};
 use crate::event::RecordId;
 use crate::guard::breaker::{BreakerState, Gauge, recurred};
 use crate::guard::ledger::{Accounts, Books, breaker_name};
+use crate::moment::jump;
 use crate::mutant::{Mutant, off};
 use crate::reason::Reason;
 use crate::target::{EpisodeKey, Target};
@@ -39,6 +40,8 @@ pub struct Request<'a> {
     pub playbook: &'a Playbook,
     pub limits: &'a Limits,
     pub evidence: &'a Evidence,
+    /// How long ago the evidence was seen, by a clock that does not jump.
+    pub passed: SignedDuration,
     pub plan: &'a Plan,
 }
 
@@ -374,15 +377,17 @@ fn clock(books: &Books, now: Timestamp) -> RailCheck {
     }
 }
 
-/// What was seen long ago says nothing of now, and what was seen in the future has no age. A disk that stalls in the intent's
-/// own commit is noticed before the drain (`act::last_look`).
+/// What was seen long ago says nothing of now, and a clock that went back since says nothing of how long ago that is. A disk that
+/// stalls in the intent's own commit is noticed before the drain (`act::last_look`).
 fn shelf_life(request: &Request<'_>, now: Timestamp) -> RailCheck {
-    let age = now.duration_since(request.evidence.at);
-    let detail = format!("the evidence is {} old, must be younger than {}", words::roughly(age), words::roughly(SHELF_LIFE));
-    if -age > CLOCK_TOLERANCE {
-        let detail = format!("the clock is {} behind the evidence", words::roughly(-age));
-        return refuse(Rail::Evidence, Reason::ClockUnreliable, detail, Some(-age));
+    let jump = jump(request.evidence.at, request.passed, now);
+    // One that went ahead makes the evidence look old, as in a machine that was suspended.
+    if -jump > CLOCK_TOLERANCE {
+        let detail = format!("the clock went {} since the evidence was seen", words::jumped(jump));
+        return refuse(Rail::Evidence, Reason::ClockUnreliable, detail, None);
     }
+    let age = now.duration_since(request.evidence.at).max(request.passed);
+    let detail = format!("the evidence is {} old, must be younger than {}", words::roughly(age), words::roughly(SHELF_LIFE));
     if age < SHELF_LIFE { pass(Rail::Evidence, detail) } else { refuse(Rail::Evidence, Reason::EvidenceStale, detail, None) }
 }
 

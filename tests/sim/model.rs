@@ -305,7 +305,13 @@ impl World {
                 let decision = record.decision.as_ref().expect("decided");
                 let evidence = record.evidence.as_ref().expect("confirmed");
                 let Decision::Remediate { plan } = &decision.decision else { panic!("{decision:#?}") };
-                let request = Request { playbook: &small.playbook, limits: &small.limits, evidence, plan };
+                let request = Request {
+                    playbook: &small.playbook,
+                    limits: &small.limits,
+                    evidence,
+                    passed: now.duration_since(evidence.at),
+                    plan,
+                };
                 match admit(&self.states[receiver].books, &request, id, now) {
                     Admission::Admitted { intent, .. } => {
                         world.restarts.push(self.now);

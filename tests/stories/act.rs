@@ -181,6 +181,22 @@ async fn a_clock_that_went_back_by_less_than_the_run_has_taken_readmits() {
     all_serve(&bench);
 }
 
+/// It stands still right after Prometheus has answered, and the clock goes back by that much meanwhile: by the clock what it
+/// saw is new.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_went_back_while_the_process_stood_still_makes_no_evidence_new() {
+    for back in [-85, -90] {
+        let bench = bench().await;
+        bench.sim.at(When::After, Point::Silences, 1, move |sim| {
+            sim.stand_still(secs(85));
+            sim.with(|state| state.clock_ahead = jiff::SignedDuration::from_secs(back));
+        });
+        let record = one_run(&bench).await;
+        is(&record, Outcome::Refused, Reason::ClockUnreliable);
+        untouched(&bench);
+    }
+}
+
 /// A process that is stopped in the middle of the last look: what was answered before says nothing about now.
 #[tokio::test(start_paused = true)]
 async fn a_process_that_stood_still_looks_again() {
@@ -382,8 +398,7 @@ async fn a_server_put_in_maintenance_during_the_run_is_left_alone() {
     bench.sim.at(When::After, Point::Drain, 1, |sim| {
         sim.replica(TWO, |replica, now| (replica.maintenance_since, replica.drained_since) = (Some(now), None));
     });
-    let record = one_run(&bench).await;
-    assert!(matches!(record.outcome, Some(Outcome::Interrupted | Outcome::ActionFailed)), "{}", record.detail);
+    is(&one_run(&bench).await, Outcome::Interrupted, Reason::ServerMaintenance);
     bench.run_for(mins(5)).await;
     assert!(restarts(&bench).is_empty());
     assert_eq!(
@@ -417,6 +432,22 @@ async fn a_server_put_in_maintenance_during_the_run_is_left_alone() {
     one_run(&bench).await;
     assert_eq!(bench.sim.replica(TWO, |replica, _| replica.maintenance_since.is_some()), Some(true));
     assert_eq!(bench.sim.calls(Point::Ready), 0);
+}
+
+/// The process stands still between its look and the readmit, and somebody puts the server in maintenance meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_readmit_after_a_standstill_looks_again() {
+    let bench = bench().await;
+    bench.sim.at(When::After, Point::Restart, 1, |sim| {
+        sim.at(When::After, Point::Servers, 1, |sim| {
+            sim.stand_still(secs(20));
+            sim.replica(TWO, |replica, now| (replica.maintenance_since, replica.drained_since) = (Some(now), None));
+        });
+    });
+    one_run(&bench).await;
+    let theirs = bench.sim.replica(TWO, |replica, _| replica.maintenance_since.is_some());
+    assert_eq!(theirs, Some(true), "somebody's work was undone");
+    assert_eq!((restarts(&bench), bench.sim.calls(Point::Ready)), (vec![TWO.to_owned()], 0));
 }
 
 #[tokio::test(start_paused = true)]

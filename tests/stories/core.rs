@@ -217,7 +217,7 @@ fn history(playbook: &Playbook, steps: &[(i64, bool)]) -> Vec<(i64, bool)> {
         let Decision::Remediate { plan } = &explained.decision else { panic!("{explained:#?}") };
         let plan: &Plan = plan;
         let id = RecordId(uuid::Uuid::from_u128(number as u128 + 1));
-        let request = Request { playbook, limits: &limits, evidence: &evidence, plan };
+        let request = Request { playbook, limits: &limits, evidence: &evidence, passed: jiff::SignedDuration::ZERO, plan };
         let Admission::Admitted { intent, .. } = admit(&state.books, &request, id, at(now)) else { continue };
         run(&mut state, id, at(now), &evidence, explained.clone(), intent, *helped);
         admitted.push((now, *helped));

@@ -1,10 +1,14 @@
 //! Alertmanager delivers at least once, in any order, from two peers; what is done is done at most once.
 
+use std::time::Duration;
+
+use remediator::alert::Alert;
 use remediator::api::desk::ReceiptState;
 use remediator::audit::JournalError;
 use remediator::audit::journal::Journal;
-use remediator::event::PauseScope;
+use remediator::event::{Draft, Event, Member, PauseScope, Record};
 use remediator::reason::{Outcome, Reason};
+use remediator::sim::bench::{Bench, write_now};
 use remediator::sim::{Point, When};
 
 use crate::kit::*;
@@ -193,6 +197,67 @@ async fn lock_error() {
     // It still fires, so it is taken up again by itself.
     bench.run_for(mins(3)).await;
     assert_eq!(restarts(&bench), [TWO]);
+}
+
+/// An alert that Prometheus knows nothing of.
+fn forged(bench: &Bench, name: &str) -> Alert {
+    let quiet = instance(&bench.sim, TWO).parse().expect("an instance");
+    let now = bench.sim.now();
+    bench.sim.with(|state| state.prometheus.alert(name, &quiet, Some(now))).expect("a rule of this name")
+}
+
+/// How long after the record's beginning, and how long before its end, Prometheus was asked.
+fn asked(record: &Record) -> [Duration; 2] {
+    let (at, closed) = (record.evidence.as_ref().expect("evidence").at, record.closed_at.expect("closed"));
+    [at.duration_since(record.opened_at), closed.duration_since(at)].map(|length| length.unsigned_abs())
+}
+
+/// Nothing was the matter when Prometheus was asked. By the time that can be written down, something may be.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_waited_for_the_disk_is_asked_for_again() {
+    let bench = bench().await;
+    let journal = bench.context.journal.clone();
+    bench.sim.at(When::After, Point::Silences, 1, move |_| journal.pretend_full(true));
+    bench.deliver(vec![forged(&bench, "FdLeakFast")]).await.expect("durable");
+    bench.run_for(mins(4)).await;
+    assert!(!bench.records()[0].is_closed());
+    bench.context.journal.pretend_full(false);
+    let record = finished(&bench).await;
+    is(&record, Outcome::ConditionCleared, Reason::ConditionQuiet);
+    let [_, before] = asked(&record);
+    assert!(before < secs(30), "closed by what was so {before:?} ago");
+}
+
+/// The same for a process that stood still between the answer and the journal.
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_before_a_standstill_is_asked_for_again() {
+    let bench = bench().await;
+    bench.sim.at(When::After, Point::Silences, 1, |sim| sim.stand_still(mins(2)));
+    bench.deliver(vec![forged(&bench, "FdLeakFast")]).await.expect("durable");
+    let record = finished(&bench).await;
+    is(&record, Outcome::ConditionCleared, Reason::ConditionQuiet);
+    let [after, before] = asked(&record);
+    assert!(after >= mins(2) && before < secs(15), "closed by what was so {before:?} ago");
+}
+
+/// Nothing was the matter when Prometheus was asked, and another alert joined before that was written down.
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_before_another_alert_joined_is_asked_for_again() {
+    let bench = bench().await;
+    let (journal, other) = (bench.context.journal.clone(), forged(&bench, "FdExhausted"));
+    bench.sim.at(When::After, Point::Silences, 1, move |sim| {
+        let id = journal.read(|state| state.records().next().map(|record| record.id)).expect("an open record");
+        let alert =
+            Member { fingerprint: other.labels.fingerprint().to_string(), labels: other.labels, group_key: String::new() };
+        write_now(&journal, Draft::of(id, sim.now(), Event::Folded { alert }));
+        sim.stand_still(secs(2));
+    });
+    bench.deliver(vec![forged(&bench, "FdLeakFast")]).await.expect("durable");
+    let record = finished(&bench).await;
+    is(&record, Outcome::ConditionCleared, Reason::ConditionQuiet);
+    let [after, _] = asked(&record);
+    assert!(after >= secs(2), "asked {after:?} after it was opened, and not again");
+    assert_eq!(record.members.len(), 1);
 }
 
 /// The second refuses to start, naming the first's pid.

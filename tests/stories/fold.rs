@@ -34,7 +34,7 @@ fn parts(mode: Mode) -> Parts {
     let decision = decide(&playbook, &evidence, at(0));
     let remediator::decide::decision::Decision::Remediate { plan } = &decision.decision else { panic!("{decision:#?}") };
     let limits = Limits { fleet: playbook.guards.rate, group: playbook.guards.rate };
-    let request = Request { playbook: &playbook, limits: &limits, evidence: &evidence, plan };
+    let request = Request { playbook: &playbook, limits: &limits, evidence: &evidence, passed: jiff::SignedDuration::ZERO, plan };
     let admission = admit(&Books::default(), &request, ID, at(0));
     let Admission::Admitted { intent, .. } = admission else { panic!("{admission:#?}") };
     let accepted = accepted(&evidence, &playbook.name);

@@ -30,6 +30,8 @@ struct Asked {
     evidence: Evidence,
     plan: Plan,
     books: Books,
+    /// Since the evidence was seen; what the clock says, if none.
+    passed: Option<SignedDuration>,
 }
 
 fn asked() -> Asked {
@@ -38,7 +40,7 @@ fn asked() -> Asked {
     let evidence = evidence(well(at(-3600)));
     let explained = decide(&playbook, &evidence, at(0));
     let Decision::Remediate { plan } = explained.decision else { panic!("{explained:#?}") };
-    Asked { playbook, limits, evidence, plan: *plan, books: Books::default() }
+    Asked { playbook, limits, evidence, plan: *plan, books: Books::default(), passed: None }
 }
 
 fn id(number: u128) -> RecordId {
@@ -46,9 +48,14 @@ fn id(number: u128) -> RecordId {
 }
 
 impl Asked {
+    fn request(&self) -> Request<'_> {
+        let passed = self.passed.unwrap_or_else(|| at(0).duration_since(self.evidence.at).max(SignedDuration::ZERO));
+        let Asked { playbook, limits, evidence, plan, .. } = self;
+        Request { playbook, limits, evidence, passed, plan }
+    }
+
     fn rail(&self, rail: Rail) -> RailCheck {
-        let request = Request { playbook: &self.playbook, limits: &self.limits, evidence: &self.evidence, plan: &self.plan };
-        let mut checks = assess(&self.books, &request, at(0)).checks;
+        let mut checks = assess(&self.books, &self.request(), at(0)).checks;
         checks.retain(|check| check.rail == rail);
         assert_eq!(checks.len(), 1, "{checks:?}");
         checks.remove(0)
@@ -102,8 +109,7 @@ impl Asked {
 #[test]
 fn with_empty_books_every_rail_passes() {
     let asked = asked();
-    let request = Request { playbook: &asked.playbook, limits: &asked.limits, evidence: &asked.evidence, plan: &asked.plan };
-    let assessment = assess(&asked.books, &request, at(0));
+    let assessment = assess(&asked.books, &asked.request(), at(0));
     assert!(!assessment.refused() && assessment.first().is_none(), "{assessment:#?}");
     let words: Vec<_> = assessment.checks.iter().map(|check| check.rail.word()).collect();
     let order = [
@@ -132,8 +138,7 @@ fn what_is_admitted_is_of_the_playbooks_mode() {
     for mode in [Mode::Live, Mode::Shadow] {
         let mut asked = asked();
         asked.playbook.mode = mode;
-        let request = Request { playbook: &asked.playbook, limits: &asked.limits, evidence: &asked.evidence, plan: &asked.plan };
-        let admission = admit(&asked.books, &request, id(1), at(0));
+        let admission = admit(&asked.books, &asked.request(), id(1), at(0));
         let Admission::Admitted { granted, intent } = admission else { panic!("{admission:?}") };
         assert_eq!((matches!(granted, Granted::Live(_)), intent.mode), (mode == Mode::Live, mode));
         assert_eq!(intent.expires_at, at(0).checked_add(asked.plan.deadline.signed()).expect("in range"));
@@ -282,7 +287,19 @@ fn a_clock_behind_the_journal_and_evidence_past_its_shelf_life_are_refused() {
     asked.evidence.at = at(5);
     assert_eq!(asked.refusal(Rail::Evidence), None);
     asked.evidence.at = at(6);
-    assert_eq!(asked.refusal(Rail::Evidence), Some((Reason::ClockUnreliable, Some(6))));
+    assert_eq!(asked.refusal(Rail::Evidence), Some((Reason::ClockUnreliable, None)));
+    // What has really passed counts where the clock went back by a little; one that went ahead makes it old.
+    let by_both = |asked: &mut Asked, at_by_the_clock: i64, passed: i64| {
+        asked.evidence.at = at(at_by_the_clock);
+        asked.passed = Some(SignedDuration::from_secs(passed));
+        asked.refusal(Rail::Evidence)
+    };
+    assert_eq!(by_both(&mut asked, -9, 14), None);
+    assert_eq!(by_both(&mut asked, -10, 15), Some((Reason::EvidenceStale, None)));
+    assert_eq!(by_both(&mut asked, -100, 10), Some((Reason::EvidenceStale, None)));
+    for (by_the_clock, passed) in [(4, 86), (-3, 9), (-10, 100)] {
+        assert_eq!(by_both(&mut asked, by_the_clock, passed), Some((Reason::ClockUnreliable, None)));
+    }
 }
 
 /// Closed, open, half-open, probing; what the rail does and what people are told.
