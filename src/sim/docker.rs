@@ -93,6 +93,7 @@ impl State {
             return (Duration::ZERO, Call::Failed(why));
         }
         let Some(replica) = self.replicas.iter().find(|replica| replica.id == *id && !replica.lost) else {
+            self.effect(What::Asked { container: id.clone() });
             return (Duration::ZERO, Call::Failed(format!("404: no such container {id}")));
         };
         let takes = replica.stops_in + if self.engine.slow { SLOW } else { Duration::ZERO };

@@ -58,7 +58,10 @@ pub enum Fault {
     Lost(usize, bool),
     OptedOut(usize, bool),
     ForeignDrain(usize, bool),
+    /// Ordered at the balancer, which takes a drain away.
     Maintenance(usize, bool),
+    /// It comes by itself, as to a server that tracks another one: a drain stands beside it, and is left standing by its end.
+    Tracked(usize, bool),
     Unscraped(usize, bool),
     Prometheus(Trouble),
     EngineDown(bool),
@@ -227,7 +230,12 @@ impl Scene {
                 Fault::OptedOut(i, out) => all[*i].opted_in = !out,
                 Fault::Maintenance(i, true) => {
                     all[*i].maintenance_since.get_or_insert(now);
+                    all[*i].drained_since = None;
                 }
+                Fault::Tracked(i, true) => {
+                    all[*i].maintenance_since.get_or_insert(now);
+                }
+                Fault::Tracked(i, false) => all[*i].maintenance_since = None,
                 // Ready at the balancer means neither.
                 Fault::Maintenance(i, false) => (all[*i].maintenance_since, all[*i].drained_since) = (None, None),
                 Fault::Unscraped(i, on) => all[*i].scraped = !on,
@@ -321,7 +329,7 @@ impl Scene {
                 replica.crashes_in = None;
                 let quick = Duration::from_secs(2);
                 (replica.starts_in, replica.stops_in, replica.empties_in) = (quick, quick / 2, Some(quick));
-                if !ours.contains(&replica.server) || replica.maintenance_since.is_some() {
+                if !ours.contains(&replica.server) {
                     replica.drained_since = None;
                 }
                 (replica.scraped, replica.maintenance_since) = (true, None);

@@ -90,6 +90,8 @@ impl fmt::Display for Violation {
 /// What has happened up to a place in the run.
 struct Walk<'a> {
     scenario: &'a Scenario,
+    /// When Prometheus was asked, by what the program's clock said then.
+    asked: BTreeMap<Timestamp, Vec<Timestamp>>,
     fold: State,
     /// Drains so far, by when they were admitted, with the playbook that asked for them.
     drains: Vec<(Timestamp, &'a Act, PlaybookName)>,
@@ -105,7 +107,8 @@ struct Walk<'a> {
 
 /// Every violation of a run, in the order of the run.
 pub fn check(trial: &Trial) -> Vec<Violation> {
-    let mut walk = Walk::new(&trial.scenario);
+    let asked = trial.sim.with(|state| state.prometheus.asked.clone());
+    let mut walk = Walk::new(&trial.scenario, asked);
     let mut entries = trial.entries.iter().peekable();
     for note in &trial.notes {
         while let Some(told) = entries.next_if(|told| told.entry.seq <= note.seq) {
@@ -121,9 +124,10 @@ pub fn check(trial: &Trial) -> Vec<Violation> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(scenario: &'a Scenario) -> Walk<'a> {
+    fn new(scenario: &'a Scenario, asked: BTreeMap<Timestamp, Vec<Timestamp>>) -> Walk<'a> {
         Walk {
             scenario,
+            asked,
             fold: State::default(),
             drains: Vec::new(),
             restarts: BTreeMap::new(),

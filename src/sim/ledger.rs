@@ -83,6 +83,8 @@ pub struct Act {
     pub taken: bool,
     /// Somebody had put it in maintenance.
     pub maintenance: bool,
+    /// It takes no new sessions, whoever drained it.
+    pub drained: bool,
     /// Other servers of the service that are drained in our name.
     pub also_drained: usize,
     /// Other replicas of the service that take traffic, opted in or not.
@@ -230,6 +232,7 @@ impl Ledger {
             ours: pages.ours.contains(path),
             taken: !pages.ours.contains(path) && replica.drained_since.is_some_and(noticed),
             maintenance: replica.maintenance_since.is_some_and(noticed),
+            drained: replica.drained_since.is_some(),
             also_drained: others().filter(|other| ours(other)).count(),
             others_serving: serving().filter(|other| other.server != *path).count(),
             sick: 1 + others().filter(|other| listed.contains(other.instance.as_str()) || ours(other)).count(),

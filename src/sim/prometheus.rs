@@ -31,6 +31,8 @@ pub struct Prometheus {
     pub trouble: Trouble,
     /// Answers to queries that are about nothing simulated, such as vetoes.
     pub answers: BTreeMap<String, Vec<Sample>>,
+    /// When it was asked for its rules, by what the program's clock said then: evidence names its own moment by that clock.
+    pub asked: BTreeMap<Timestamp, Vec<Timestamp>>,
     pub(super) every: SignedDuration,
     rules: Vec<Rule>,
     next: Timestamp,
@@ -118,6 +120,7 @@ impl Prometheus {
         Prometheus {
             trouble: Trouble::None,
             answers: BTreeMap::new(),
+            asked: BTreeMap::new(),
             every: SignedDuration::try_from(every).unwrap_or(SignedDuration::MAX),
             rules,
             next: beginning(),

@@ -83,6 +83,7 @@ impl Scenario {
         scenario.more();
         scenario.still();
         scenario.besides();
+        scenario.lately();
         scenario
     }
 
@@ -141,7 +142,7 @@ impl Scenario {
         self.script.sort_by_key(|(at, _)| *at);
     }
 
-    /// What came last, from dice of its own again: a ramp of load, a process that dies at a question, and somebody who drains
+    /// What came next, from dice of its own again: a ramp of load, a process that dies at a question, and somebody who drains
     /// what is about to leak.
     fn besides(&mut self) {
         let mut dice = Dice::new(self.seed, 8);
@@ -165,6 +166,48 @@ impl Scenario {
             let (at, who) = dice.of(&leaks);
             self.script.push((at, Fault::ForeignDrain(who, true)));
             self.script.push((at + dice.seconds(60, 400), Fault::ForeignDrain(who, false)));
+        }
+        self.script.sort_by_key(|(at, _)| *at);
+    }
+
+    /// What came last, once more from dice of its own: maintenance that leaves a drain standing, a clock that goes back by about as
+    /// much as the process stands still, and a disk that fills up under an answer.
+    fn lately(&mut self) {
+        let mut dice = Dice::new(self.seed, 9);
+        let last = Duration::from_secs(self.calm_at.as_secs() - 60);
+        let leaks = self.script.iter().filter_map(|(at, fault)| match fault {
+            Fault::Leaks(who) => Some((*at, *who)),
+            _ => None,
+        });
+        let leaks: Vec<_> = leaks.collect();
+        if leaks.is_empty() {
+            return;
+        }
+        // A leak's alert is delivered, and its replica drained, within two minutes and a half.
+        let until = |dice: &mut Dice, at: Duration| (at + dice.seconds(160, 500)).min(last).max(at);
+        if dice.one_in(6) {
+            let (at, who) = dice.of(&leaks);
+            let tracked = Fault::Tracked(who, true);
+            let (from, point) = (at + dice.seconds(30, 90), dice.of(&[Point::Drain, Point::Inspect, Point::Restart]));
+            let tracked = if dice.one_in(2) { tracked } else { Fault::Then(point, Box::new(tracked)) };
+            self.script.push((from, tracked));
+            self.script.push((until(&mut dice, at), Fault::Tracked(who, false)));
+        }
+        if dice.one_in(6) {
+            let (at, _) = dice.of(&leaks);
+            let (still, off) = (dice.between(20, 120), dice.between(0, 12));
+            let back = i64::try_from(still + 6 - off).unwrap_or_default();
+            let point = dice.of(&[Point::Rules, Point::Instant, Point::Silences, Point::Logs]);
+            for fault in [Fault::Still(Duration::from_secs(still)), Fault::Clock(-back)] {
+                self.script.push((at + Duration::from_secs(40), Fault::Then(point, Box::new(fault))));
+            }
+            self.script.push((until(&mut dice, at), Fault::Clock(0)));
+        }
+        if dice.one_in(6) {
+            let (at, _) = dice.of(&leaks);
+            let from = at + dice.seconds(0, 60);
+            self.script.push((from, Fault::Then(Point::Silences, Box::new(Fault::Full(true)))));
+            self.script.push((until(&mut dice, at), Fault::Full(false)));
         }
         self.script.sort_by_key(|(at, _)| *at);
     }

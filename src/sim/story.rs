@@ -123,6 +123,9 @@ fn fault(fault: &Fault, scenario: &Scenario) -> String {
         Fault::Lost(i, on) => format!("the container of {} {}", name(i), if *on { "is gone" } else { "is back" }),
         Fault::OptedOut(i, on) => format!("{} opts {}", name(i), if *on { "out" } else { "in" }),
         Fault::ForeignDrain(i, on) => format!("somebody else {} {}", if *on { "drains" } else { "readmits" }, name(i)),
+        Fault::Tracked(i, on) => {
+            format!("{} {} maintenance with the server that it tracks", name(i), if *on { "goes into" } else { "comes out of" })
+        }
         Fault::Maintenance(i, on) => format!("{} {} maintenance", name(i), if *on { "goes into" } else { "comes out of" }),
         Fault::Still(how_long) => format!("the process stands still for {}s", how_long.as_secs()),
         Fault::Then(point, inner) => format!("at the next {point:?}: {}", self::fault(inner, scenario)),

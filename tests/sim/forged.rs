@@ -54,7 +54,7 @@ type Forgery = (&'static str, Invariant, fn(&What) -> bool, fn(&mut Act));
 #[test]
 fn of_the_world_at_the_moment_of_an_effect() {
     use Invariant::{I1, I3, I5, I8, I9};
-    let forgeries: [Forgery; 22] = [
+    let forgeries: [Forgery; 25] = [
         ("not opted in", I1, drain, |act| act.opted_in = false),
         ("another replica", I1, restart, |act| act.instance = "10.0.0.99:8080".parse().expect("an instance")),
         ("healthy", I1, restart, |act| (act.share, act.mute) = (0.05, false)),
@@ -73,6 +73,9 @@ fn of_the_world_at_the_moment_of_an_effect() {
         ("in maintenance, restarted", I8, restart, |act| act.maintenance = true),
         ("in maintenance, readmitted", I8, |what| matches!(what, What::Ready(_)), |act| act.maintenance = true),
         ("takes traffic", I8, restart, |act| act.ours = false),
+        ("asked for what takes traffic", I8, restart, |act| (act.what, act.ours) = (asked(act), false)),
+        ("asked for what is drained no more", I8, restart, |act| (act.what, act.drained) = (asked(act), false)),
+        ("asked for a healthy one", I1, restart, |act| (act.what, act.share, act.mute) = (asked(act), 0.05, false)),
         ("another process", I9, restart, |act| act.started_at = act.program_now),
         ("another container", I9, restart, |act| act.container = "f".repeat(64).parse().expect("an id")),
         ("in shadow", I9, restart, |act| act.live.clear()),
@@ -89,6 +92,15 @@ fn of_the_world_at_the_moment_of_an_effect() {
         change(act(&mut trial, which).1);
         broken(&trial, invariant, what);
     }
+    // By the program's clock, which has gone back since, it is as new as it was.
+    let mut late = sound.clone();
+    *act(&mut late, drain).0 += SignedDuration::from_mins(1);
+    broken(&late, I1, "drained for what was seen a minute ago");
+}
+
+/// The same call, which the Engine does not carry out.
+fn asked(act: &Act) -> What {
+    What::Asked { container: act.container.clone() }
 }
 
 #[test]

@@ -15,8 +15,6 @@ use crate::sim::ledger::Act;
 const BLIND: SignedDuration = SignedDuration::from_secs(50);
 /// How old evidence is that was gathered without delay.
 const SEEN: SignedDuration = SignedDuration::from_secs(1);
-/// How long before an effect a silence or the pager's death may have come, so that the evidence was older.
-const HUSHED: SignedDuration = SignedDuration::from_secs(30);
 
 impl<'a> Walk<'a> {
     pub(super) fn act(&mut self, at: Timestamp, act: &'a Act) {
@@ -33,44 +31,44 @@ impl<'a> Walk<'a> {
                 };
                 self.may(at, act, &record, &intent);
                 self.blind(at, act);
+                // By the world's own time: the program's clock may have jumped since.
+                let asked = record.evidence.as_ref().and_then(|evidence| self.asked.get(&evidence.at));
+                let seen_at = asked.and_then(|asked| asked.iter().rev().find(|asked| **asked <= at)).copied();
+                self.hushed(at, act, seen_at.unwrap_or(at));
                 self.must(Invariant::I8, at, !act.taken, || format!("{path} was drained by somebody else"));
                 self.must(Invariant::I8, at, !act.maintenance, || format!("{path} is in maintenance, and is drained"));
-                let seen_at = record.evidence.as_ref().map(|evidence| act.program_now.duration_since(evidence.at));
-                self.must(Invariant::I1, at, seen_at.is_some_and(|age| age <= STALE), || {
-                    format!("{path} is drained for what was seen {seen_at:?} ago")
+                let age = seen_at.map(|seen_at| at.duration_since(seen_at));
+                self.must(Invariant::I1, at, age.is_some_and(|age| age <= STALE), || {
+                    format!("{path} is drained for what was seen {age:?} ago")
                 });
                 // Rails count from the admission; a process that stands still may drain a good while after it.
                 let admitted = record.steps.first().map_or(act.program_now, |run| run.started_at);
                 let admitted = at.saturating_sub(act.program_now.duration_since(admitted)).unwrap_or(at);
                 self.often(admitted, act, &intent);
                 // Evidence may be some seconds old; what Prometheus lists since then is not held against it.
-                let seen = record.evidence.as_ref().is_some_and(|evidence| act.program_now.duration_since(evidence.at) <= SEEN);
+                let seen = age.is_some_and(|age| age <= SEEN);
                 let limit = self.playbook(&intent.playbook).map(|playbook| playbook.guards.blast_radius.max_unhealthy);
                 self.must(Invariant::I3, at, !seen || limit.is_none_or(|limit| limit.allows(act.sick, act.all)), || {
                     format!("{} of {} are sick, at most {limit:?}", act.sick, act.all)
                 });
                 self.drains.push((admitted, act, intent.playbook.clone()));
             }
-            What::Restart { container, drained, .. } => {
+            What::Restart { container, .. } | What::Asked { container } => {
                 let record = self.running(Step::Restart, |intent| intent.plan.container == *container);
                 let Some((record, intent)) = record else {
                     let detail = format!("{} is restarted without an intent on disk", act.server);
                     return self.broken(Invariant::I1, Some(at), detail);
                 };
-                self.may(at, act, &record, &intent);
-                self.must(Invariant::I8, at, *drained && act.ours, || format!("{} takes traffic and is restarted", act.server));
-                self.must(Invariant::I8, at, !act.maintenance, || format!("{} is in maintenance, and is restarted", act.server));
-                self.asked(at, &record);
+                self.restart(at, act, &record, &intent);
             }
-            What::Asked { container } => match self.running(Step::Restart, |intent| intent.plan.container == *container) {
-                Some((record, _)) => self.asked(at, &record),
-                None => self.broken(Invariant::I1, Some(at), format!("a restart of {} without an intent on disk", act.server)),
-            },
         }
     }
 
-    /// One call, whatever the Engine says to it and does.
-    fn asked(&mut self, at: Timestamp, record: &Record) {
+    /// One call with leave to make it, whatever the Engine says to it and does.
+    fn restart(&mut self, at: Timestamp, act: &Act, record: &Record, intent: &Intent) {
+        self.may(at, act, record, intent);
+        self.must(Invariant::I8, at, act.drained && act.ours, || format!("{} takes traffic and is restarted", act.server));
+        self.must(Invariant::I8, at, !act.maintenance, || format!("{} is in maintenance, and is restarted", act.server));
         let count = self.restarts.entry(record.id).or_default();
         *count += 1;
         let count = *count;
@@ -109,17 +107,21 @@ impl<'a> Walk<'a> {
         self.must(Invariant::I3, at, act.others_serving >= plan.min_healthy as usize, || {
             format!("{} others serve, must be at least {}", act.others_serving, plan.min_healthy)
         });
-        let failing = [(act.engine_down, "Docker"), (act.balancer_down, "the balancer"), (act.full, "the disk")];
+        // That it is down is what an Engine may say to the call itself.
+        let engine_down = act.engine_down && !matches!(act.what, What::Asked { .. });
+        let failing = [(engine_down, "Docker"), (act.balancer_down, "the balancer"), (act.full, "the disk")];
         for (_, part) in failing.iter().filter(|(fails, _)| *fails) {
             self.broken(Invariant::I5, Some(at), format!("{part} fails"));
         }
         self.must(Invariant::I5, at, act.clock_ahead.abs() <= SLACK, || format!("the clock is off by {:#}", act.clock_ahead));
-        let for_long = |since: Option<&Timestamp>| since.is_some_and(|since| at.duration_since(*since) > HUSHED);
-        let (silenced, mute) = (for_long(self.silenced_at.get(&act.service)), for_long(self.pager_at.as_ref()));
-        if let What::Drain(_) = act.what {
-            self.must(Invariant::I1, at, !(act.silenced && silenced), || format!("{} is silenced", act.service));
-            self.must(Invariant::I5, at, !(act.pager_down && mute), || "nobody can say what is silenced".to_owned());
-        }
+    }
+
+    /// What was silenced, or could not be asked about, when the evidence was gathered is no reason to act.
+    fn hushed(&mut self, at: Timestamp, act: &Act, seen_at: Timestamp) {
+        let before = |since: Option<&Timestamp>| since.is_some_and(|since| *since < seen_at);
+        let (silenced, mute) = (before(self.silenced_at.get(&act.service)), before(self.pager_at.as_ref()));
+        self.must(Invariant::I1, at, !(act.silenced && silenced), || format!("{} is silenced", act.service));
+        self.must(Invariant::I5, at, !(act.pager_down && mute), || "nobody can say what is silenced".to_owned());
     }
 
     fn blind(&mut self, at: Timestamp, act: &Act) {

@@ -30,6 +30,8 @@ enum Hindrance {
 #[derive(Default)]
 struct Watch {
     out: BTreeMap<ServerPath, Timestamp>,
+    /// In maintenance that leaves our drain standing: to be undone when that is over.
+    aside: BTreeSet<ServerPath>,
     hindered: BTreeSet<Hindrance>,
     /// The end of the last hindrance, or of a standstill that goes on.
     free_since: Option<Timestamp>,
@@ -67,9 +69,18 @@ impl Watch {
                 self.free_since = self.free_since.max(until);
             }
             // Forgotten by the balancer, or somebody else's from now on.
-            Fault::Reload => self.out.clear(),
+            Fault::Reload => (self.out, self.aside) = Default::default(),
             Fault::Maintenance(replica, _) => {
-                server(*replica).and_then(|path| self.out.remove(&path));
+                if let Some(path) = server(*replica) {
+                    self.out.remove(&path);
+                    self.aside.remove(&path);
+                }
+            }
+            Fault::Tracked(replica, true) => {
+                self.aside.extend(server(*replica).filter(|path| self.out.remove(path).is_some()));
+            }
+            Fault::Tracked(replica, false) => {
+                self.out.extend(server(*replica).filter(|path| self.aside.remove(path)).map(|path| (path, at)));
             }
             _ => {}
         }
@@ -91,11 +102,13 @@ impl Walk<'_> {
                     }
                     What::Ready(path) => {
                         watch.out.remove(path);
+                        watch.aside.remove(path);
                     }
                     What::Restart { .. } | What::Asked { .. } => {}
                 },
                 Noted::Died | Noted::DidNotStart | Noted::Stopped => watch.hinders(Hindrance::Dead, true, note.at),
                 Noted::Started => watch.hinders(Hindrance::Dead, false, note.at),
+                Noted::Calm => watch.out.extend(std::mem::take(&mut watch.aside).into_iter().map(|path| (path, note.at))),
                 Noted::Fault(fault) => {
                     let server = |number: usize| self.scenario.replicas.get(number).map(|replica| replica.server.clone());
                     watch.fault(fault, note.at, server);
