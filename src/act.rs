@@ -4,13 +4,15 @@
 //! - Every step's start is on disk before its call, and its end before the next call that changes anything.
 //!   When the journal cannot be written, drain and restart do not happen; readmit does, and is written down later.
 //! - Right before drain and right before restart everything that may have changed is read again: pause, mode, permit,
-//!   the container's id and start, and before the restart also that the server is still drained.
+//!   the container's id and start, and before the restart also that the server is still drained. Then the step's start is
+//!   written; if that took seconds, or a pause came with it, the step is not ordered.
 //! - A person's abort ends a run that has not begun its restart, promptly while it drains (`abort`).
 //! - Readmit happens on every way out once a drain may have happened, also after a crash (`recover`).
 //! - A call whose result is unknown is looked at, never repeated.
 //!
-//! Races it accepts: between the last look and the Engine's receipt of the restart lie milliseconds in which somebody
-//! else may restart the container; Docker has no fence against that. The harm is one restart more.
+//! Races it accepts: between the last look and the Engine's receipt of the restart lies the commit of the step's start, milliseconds
+//! as a rule and 5 s at most, in which somebody else may restart the container; Docker has no fence against that. The harm is one
+//! restart more.
 
 pub mod abort;
 pub mod last_look;
@@ -21,7 +23,7 @@ pub mod steps;
 use jiff::Timestamp;
 
 use crate::act::scribe::Scribe;
-use crate::act::steps::Steps;
+use crate::act::steps::{Drain, Steps};
 use crate::decide::decision::Plan;
 use crate::event::Step;
 use crate::guard::permit::{Live, Permit};
@@ -43,13 +45,13 @@ pub struct Acted {
 /// The ending that the record is to be closed with; by then the server has been readmitted, or readmitting it has
 /// failed and the reconciler goes on trying.
 pub async fn carry_out(context: &Context, scribe: &mut Scribe, permit: Permit<Live>, seen: Moment) -> Result<Acted, Ending> {
-    let mut steps = Steps { context, scribe, plan: permit.plan().clone(), drain_unknown: false };
+    let mut steps = Steps { context, scribe, plan: permit.plan().clone(), drain: Drain::NotOrdered };
     let restarted = async {
         steps.capture_evidence().await?;
-        last_look::before_drain(context, &permit, seen).await?;
-        steps.drain().await?;
-        last_look::before_restart(context, &permit, seen).await?;
-        let acted_at = steps.restart().await?;
+        let leave = last_look::before_drain(context, &permit, seen).await?;
+        steps.drain(leave).await?;
+        let leave = last_look::before_restart(context, &permit, seen).await?;
+        let acted_at = steps.restart(leave).await?;
         steps.await_healthy(acted_at).await?;
         Ok(acted_at)
     }

@@ -6,10 +6,10 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 
-use crate::act::scribe::Scribe;
+use crate::act::scribe::{Scribe, Settled};
 use crate::act::{self, Acted, abort, recover};
 use crate::audit::journal::Journal;
 use crate::audit::state::State;
@@ -38,7 +38,7 @@ use crate::world::World;
 const PATIENCE: u32 = 3;
 
 /// How old the answer that nothing is the matter may be when it is written down.
-const QUIET_FOR: Duration = Duration::from_secs(15);
+const QUIET_FOR: SignedDuration = SignedDuration::from_secs(15);
 
 /// What every room needs. Cheap to clone.
 #[derive(Clone)]
@@ -101,16 +101,17 @@ async fn close(context: &Context, scribe: &mut Scribe, ending: Ending, joined: u
     if closes {
         scribe.hold(context.world.clock.now(), Event::Closed { outcome, reason, detail: detail.clone() });
     }
-    let (passing, id, ended) = (outcome == Outcome::ConditionCleared, scribe.record(), Instant::now());
-    // By the time of the evidence only so often: where asking always takes longer, that is as good as it gets.
-    let seen = scribe.seen().filter(|_| scribe.dropped() < PATIENCE);
-    let old = move || ended.elapsed() > QUIET_FOR || seen.is_some_and(|seen| seen.passed().unsigned_abs() > QUIET_FOR);
-    let outdated = move |state: &State| passing && (old() || self::joined(state, id) > joined);
-    let written = scribe.settle(&*context.world.clock, &context.shutdown, outdated).await;
-    if written && closes {
+    let (passing, id, clock) = (outcome == Outcome::ConditionCleared, scribe.record(), context.world.clock.clone());
+    // Once by the time of the evidence: where asking again takes as long, that is as good as it gets. Then by how long it waits for
+    // the disk, and longer each time, so that a disk that is always slow does not keep it open.
+    let since = scribe.seen().filter(|_| scribe.dropped() == 0).unwrap_or_else(|| Moment::now(&*clock));
+    let most = QUIET_FOR * i32::try_from(scribe.dropped() + 1).unwrap_or(i32::MAX);
+    let outdated = move |state: &State| passing && (since.age(clock.now()) > most || self::joined(state, id) > joined);
+    let settled = scribe.settle(&*context.world.clock, &context.shutdown, outdated).await;
+    if settled == Settled::Written && closes {
         tracing::info!(record = %id, %outcome, %reason, detail, "closed");
     }
-    written
+    settled != Settled::Outdated
 }
 
 /// How many alerts have joined the record.

@@ -24,15 +24,50 @@ use crate::world::Server;
 pub const FRESH: Duration = Duration::from_secs(10);
 /// Looks that may take longer before the run is broken off.
 const LOOKS: u32 = 3;
+/// How long the disk may take for a step's start. With the look before it, what is acted upon is 15 s old at most.
+const WRITTEN: SignedDuration = SignedDuration::from_secs(5);
 /// How old the evidence may be when the drain begins: what the rail lets pass, and what the commit of the intent, the capture
 /// and the last look take where nothing stalls.
 const EVIDENCE: SignedDuration = SignedDuration::from_secs(45);
+
+/// Leave to order one step: what a last look came to. The step's start has to be on disk before its order, and a disk that stalls
+/// in that very commit makes the look old, so that it is asked for once more then.
+pub struct Leave<'a> {
+    context: &'a Context,
+    permit: &'a Permit<Live>,
+    seen: Moment,
+    looked: Moment,
+}
+
+impl<'a> Leave<'a> {
+    fn now(context: &'a Context, permit: &'a Permit<Live>, seen: Moment) -> Leave<'a> {
+        Leave { context, permit, seen, looked: Moment::now(&*context.world.clock) }
+    }
+
+    /// Still given, now that the step's start is on disk. Asks nobody.
+    ///
+    /// # Errors
+    /// `interrupted`, with the reason: the step must not be ordered.
+    pub fn still(self) -> Result<(), Ending> {
+        if off(Mutant::StepStall) {
+            return Ok(());
+        }
+        standing(self.context, self.permit, self.seen)?;
+        let took = self.looked.age(self.context.world.clock.now());
+        if took <= WRITTEN {
+            return Ok(());
+        }
+        let detail =
+            format!("the disk took {} to write the step's start, at most {}", words::roughly(took), words::roughly(WRITTEN));
+        Err(Ending::interrupted(Reason::EvidenceStale, detail))
+    }
+}
 
 /// `seen` is the moment of the evidence that the permit was given for.
 ///
 /// # Errors
 /// `interrupted`, with the reason: nothing has been touched yet.
-pub async fn before_drain(context: &Context, permit: &Permit<Live>, seen: Moment) -> Result<(), Ending> {
+pub async fn before_drain<'a>(context: &'a Context, permit: &'a Permit<Live>, seen: Moment) -> Result<Leave<'a>, Ending> {
     leave(context, permit, seen)?;
     let plan = permit.plan();
     let servers = look(context, permit, seen).await?;
@@ -45,12 +80,13 @@ pub async fn before_drain(context: &Context, permit: &Permit<Live>, seen: Moment
     }
     enough_left(plan, &servers)?;
     evidence(context, seen)?;
-    leave(context, permit, seen)
+    leave(context, permit, seen)?;
+    Ok(Leave::now(context, permit, seen))
 }
 
 /// # Errors
 /// `interrupted`, with the reason: the server is drained and has to be readmitted.
-pub async fn before_restart(context: &Context, permit: &Permit<Live>, seen: Moment) -> Result<(), Ending> {
+pub async fn before_restart<'a>(context: &'a Context, permit: &'a Permit<Live>, seen: Moment) -> Result<Leave<'a>, Ending> {
     let plan = permit.plan();
     let servers = look(context, permit, seen).await?;
     let server = servers.iter().find(|server| server.path == plan.server);
@@ -60,7 +96,8 @@ pub async fn before_restart(context: &Context, permit: &Permit<Live>, seen: Mome
     }
     enough_left(plan, &servers)?;
     // Last of all, because it costs nothing and a person's word counts most.
-    leave(context, permit, seen)
+    leave(context, permit, seen)?;
+    Ok(Leave::now(context, permit, seen))
 }
 
 /// Whoever put it in maintenance is at work on it.
@@ -97,14 +134,19 @@ fn evidence(context: &Context, seen: Moment) -> Result<(), Ending> {
     Err(Ending::interrupted(Reason::EvidenceStale, detail))
 }
 
-/// Abort, pause, mode, permit, clock, shutdown: what this process knows itself.
+/// What this process knows itself.
 fn leave(context: &Context, permit: &Permit<Live>, seen: Moment) -> Result<(), Ending> {
+    if context.shutdown.is_cancelled() {
+        return Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop"));
+    }
+    standing(context, permit, seen)
+}
+
+/// Abort, pause, mode, permit, clock.
+fn standing(context: &Context, permit: &Permit<Live>, seen: Moment) -> Result<(), Ending> {
     let now = context.world.clock.now();
     if let Some(ending) = abort::ending(&context.journal, permit.record()) {
         return Err(ending);
-    }
-    if context.shutdown.is_cancelled() {
-        return Err(Ending::interrupted(Reason::ShuttingDown, "remediator was asked to stop"));
     }
     if permit.expired(now) && !off(Mutant::LastLookPermit) {
         let detail = format!("the permit expired at {}", permit.expires_at());

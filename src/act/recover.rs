@@ -15,7 +15,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::act::scribe::Scribe;
-use crate::act::steps::{Steps, readmit, restarted_after_all};
+use crate::act::steps::{Drain, Steps, readmit, restarted_after_all};
 use crate::act::{Acted, abort};
 use crate::decide::decision::Plan;
 use crate::decide::playbook::Mode;
@@ -43,7 +43,7 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record, in
     }
     let restart_at = record.steps.iter().find(|run| run.step == Step::Restart).map(|run| run.started_at);
     end_what_was_running(context, scribe, record, &plan).await;
-    let mut steps = Steps { context, scribe, plan: plan.clone(), drain_unknown: true };
+    let mut steps = Steps { context, scribe, plan: plan.clone(), drain: Drain::Unknown };
     let restarted: Result<Timestamp, Ending> = async {
         let Some(acted_at) = restart_at else {
             let crashed = || Ending::interrupted(Reason::Crashed, "stopped before the restart");

@@ -1,7 +1,8 @@
 //! Writes one record's entries in their order. What must be durable before something is done is written with
 //! [`Scribe::must`] or decided in the writer with [`Scribe::transact`]; what has already happened is written with
 //! [`Scribe::note`], which never fails: while the journal cannot be written the entries wait here, in order, and
-//! [`Scribe::settle`] stays until they are on disk.
+//! [`Scribe::settle`] stays until they are on disk, or
+//! until what they say is no longer so.
 //!
 //! What is only a step on the way to the next entry waits for that one ([`Scribe::hold`]), because each commit is a sync
 //! of the disk between an alert and its cure. Promise: nothing outside is changed while something is
@@ -22,6 +23,17 @@ use crate::event::{Draft, Event, RecordId, Step};
 use crate::moment::Moment;
 use crate::reason::{Outcome, Reason};
 use crate::world::{Call, Clock};
+
+/// What became of all that waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// On disk.
+    Written,
+    /// Outdated before it could be written, and dropped.
+    Outdated,
+    /// Given up: the program stops, or the journal refuses it.
+    Unwritten,
+}
 
 /// Attempts once the program is to stop.
 const LAST_ATTEMPTS: u32 = 4;
@@ -143,20 +155,25 @@ impl Scribe {
         self.flush_unless(|_| false).await.map(|_| ())
     }
 
-    /// False when what waited was `outdated` by the newest state, and has been dropped.
-    async fn flush_unless(&mut self, outdated: impl FnOnce(&State) -> bool + Send + 'static) -> Result<bool, JournalError> {
+    /// All that waits, unless it is `outdated` by the newest state.
+    async fn flush_unless(&mut self, outdated: impl FnOnce(&State) -> bool + Send + 'static) -> Result<Settled, JournalError> {
         if self.backlog.is_empty() {
-            return Ok(true);
+            return Ok(Settled::Written);
         }
-        let decide = move |state: &State, waited| if outdated(state) { (Vec::new(), false) } else { (waited, true) };
-        let written = self.write(decide).await?;
-        self.dropped += u32::from(!written);
-        Ok(written)
+        let decide = move |state: &State, waited| match outdated(state) {
+            true => (Vec::new(), Settled::Outdated),
+            false => (waited, Settled::Written),
+        };
+        let settled = self.write(decide).await?;
+        if settled == Settled::Outdated {
+            self.dropped += 1;
+            self.behind = false;
+        }
+        Ok(settled)
     }
 
-    /// Waits until nothing waits any more. When the program is to stop, a few attempts must do. False when what waits was
-    /// `outdated` before it could be written, and has been dropped.
-    pub async fn settle<F>(&mut self, clock: &dyn Clock, shutdown: &CancellationToken, outdated: F) -> bool
+    /// Stays until nothing waits any more, or what waits is `outdated`. When the program is to stop, a few attempts must do.
+    pub async fn settle<F>(&mut self, clock: &dyn Clock, shutdown: &CancellationToken, outdated: F) -> Settled
     where
         F: Fn(&State) -> bool + Clone + Send + 'static,
     {
@@ -164,22 +181,22 @@ impl Scribe {
         let mut waits = RETRIES.iter().chain(std::iter::repeat(&RETRIES[RETRIES.len() - 1]));
         loop {
             let error = match self.flush_unless(outdated.clone()).await {
-                Ok(written) => return written,
+                Ok(settled) => return settled,
                 Err(error) => error,
             };
-            self.falls_behind(&error);
             if let JournalError::Illegal(_) | JournalError::Unwritable { .. } = error {
                 // A bug of ours, and no wait mends it: say it loudly, and close what can be closed.
                 tracing::error!(record = %self.record, %error, "the journal refuses the record's entries");
                 self.backlog.clear();
                 self.close_somehow(clock.now()).await;
-                return true;
+                return Settled::Unwritten;
             }
+            self.falls_behind(&error);
             if shutdown.is_cancelled() {
                 last -= 1;
                 if last == 0 {
                     tracing::error!(record = %self.record, %error, waiting = self.backlog.len(), "stopping with entries unwritten");
-                    return true;
+                    return Settled::Unwritten;
                 }
             }
             // Whatever wakes it, not at once; and when it is to stop its few attempts are not to be over in a moment.

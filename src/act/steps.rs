@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::act::abort;
-use crate::act::last_look::FRESH;
+use crate::act::last_look::{FRESH, Leave};
 use crate::act::scribe::Scribe;
 use crate::decide::decision::Plan;
 use crate::decide::playbook::OnTimeout;
@@ -52,8 +52,17 @@ pub struct Steps<'a> {
     pub context: &'a Context,
     pub scribe: &'a mut Scribe,
     pub plan: Plan,
-    /// The drain's own answer is unknown: it may still take effect after a look that does not see it.
-    pub drain_unknown: bool,
+    pub drain: Drain,
+}
+
+/// Whether the server is drained by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Nobody was told to drain it.
+    NotOrdered,
+    Ordered,
+    /// The order has no answer: it may still take effect after a look that does not see it.
+    Unknown,
 }
 
 /// What came of waiting for a server's sessions to end.
@@ -61,7 +70,7 @@ enum Emptying {
     Done,
     /// The balancer forgot the drain, or somebody undid it.
     Lost,
-    /// Somebody put it in maintenance, which on HAProxy takes the drain away as well.
+    /// It went into maintenance, which an order does in place of the drain.
     Theirs,
 }
 
@@ -80,6 +89,14 @@ impl Steps<'_> {
             Err(error) => Err(abort::ending(&self.context.journal, self.scribe.record())
                 .unwrap_or_else(|| Ending::interrupted(Reason::StoreUnavailable, format!("before {}: {error}", step.word())))),
         }
+    }
+
+    /// The leave still holds now that the step's start is on disk, or the step ends without its order.
+    fn still(&mut self, leave: Leave<'_>, step: Step) -> Result<(), Ending> {
+        leave.still().inspect_err(|ending| {
+            let why = Call::Failed(format!("not ordered: {}", ending.detail));
+            self.end(step, why, json!({ "server": self.plan.server }));
+        })
     }
 
     /// The step's end. It is on disk with the next entry: another step's start, or the record's end.
@@ -124,12 +141,16 @@ impl Steps<'_> {
     }
 
     /// No new sessions for the server, then wait until the open ones are over.
-    pub async fn drain(&mut self) -> Result<(), Ending> {
+    pub async fn drain(&mut self, leave: Leave<'_>) -> Result<(), Ending> {
         let started = self.start(Step::Drain).await?;
+        self.still(leave, Step::Drain)?;
+        self.drain = Drain::Ordered;
         let call = self.context.world.balancer.drain(&self.plan.server).await;
         if let Call::Failed(why) | Call::Unknown(why) = &call {
             let (why, detail) = (why.clone(), format!("draining {}: {why}", self.plan.server));
-            self.drain_unknown = matches!(call, Call::Unknown(_));
+            if matches!(call, Call::Unknown(_)) {
+                self.drain = Drain::Unknown;
+            }
             self.end(Step::Drain, call, json!({ "server": self.plan.server, "why": why }));
             return Err(Ending::failed(Reason::DrainFailed, detail));
         }
@@ -194,8 +215,9 @@ impl Steps<'_> {
     }
 
     /// One restart call. Returns when it was begun, provided that the container did restart.
-    pub async fn restart(&mut self) -> Result<Timestamp, Ending> {
+    pub async fn restart(&mut self, leave: Leave<'_>) -> Result<Timestamp, Ending> {
         let acted_at = self.start(Step::Restart).await?;
+        self.still(leave, Step::Restart)?;
         let bound = Duration::from_secs(u64::from(self.plan.grace_seconds)) + ENGINE_MARGIN;
         let call = self.context.world.engine.restart(&self.plan.container, self.plan.grace_seconds, bound).await;
         let call = match call {
@@ -252,10 +274,16 @@ impl Steps<'_> {
     pub async fn readmit(&mut self) -> Result<(), Ending> {
         let now = self.now();
         self.scribe.note(now, Event::StepStarted { step: Step::Readmit }).await;
+        if self.drain == Drain::NotOrdered {
+            // Whoever drained it meanwhile, it was not us.
+            let note = json!({ "server": self.plan.server, "note": "the drain was never ordered" });
+            self.readmitted(Call::Done, note).await;
+            return Ok(());
+        }
         let mut last = String::new();
         for wait in READMIT_RETRIES {
             self.context.world.clock.sleep(wait).await;
-            match readmit(&self.context.world, &self.plan.server, self.drain_unknown).await {
+            match readmit(&self.context.world, &self.plan.server, self.drain == Drain::Unknown).await {
                 Ok(note) => {
                     self.readmitted(Call::Done, json!({ "server": self.plan.server, "note": note })).await;
                     return Ok(());
@@ -283,13 +311,10 @@ pub async fn readmit(world: &World, path: &crate::target::ServerPath, anyway: bo
     };
     let begun = Moment::now(&*world.clock);
     let mut before = find().await?;
-    // What a process that stood still saw before says nothing of now. Once more only: a slow balancer holds up no readmit.
-    let took = begun.age(world.clock.now()).unsigned_abs();
-    if took > FRESH
-        && !off(Mutant::LastLookFresh)
-        && let Ok(again) = find().await
-    {
-        before = again;
+    // What a process that stood still saw before says nothing of now. Once more only: a balancer that is slow to answer holds up no
+    // readmit.
+    if begun.age(world.clock.now()).unsigned_abs() > FRESH && !off(Mutant::LastLookFresh) {
+        before = find().await?;
     }
     let Some(before) = before else { return Ok("the balancer no longer has it".to_owned()) };
     if before.maintenance && !off(Mutant::TheirMaintenance) {

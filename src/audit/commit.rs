@@ -50,6 +50,8 @@ pub(super) struct Published {
     pub full: AtomicBool,
     /// Drills: the next commits are written, and then their sync fails.
     pub unsynced: AtomicBool,
+    /// Drills: for how many milliseconds whoever begins the next step waits.
+    pub stalled: AtomicU64,
     /// Drills: what such a commit left behind in the WAL. The next commit writes over it; the next process may find it.
     pub ghost: Mutex<Vec<Draft>>,
 }
@@ -144,6 +146,7 @@ impl Published {
             trouble: RwLock::default(),
             full: AtomicBool::new(false),
             unsynced: AtomicBool::new(false),
+            stalled: AtomicU64::new(0),
             ghost: Mutex::default(),
         })
     }

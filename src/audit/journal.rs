@@ -10,6 +10,8 @@
 //! Races accepted: a caller that stops waiting does not take its transaction back. [`Journal::read`] shows committed
 //! state, which may be a batch behind what is being written: to act on what one sees, look inside a transaction.
 
+mod drills;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -117,7 +119,9 @@ impl Journal {
     {
         let (reply, answer) = oneshot::channel();
         self.queue(Box::new(Transaction { body: Some(body), value: None, reply }))?;
-        answer.await.unwrap_or(Err(JournalError::Closed))
+        let answer = answer.await.unwrap_or(Err(JournalError::Closed));
+        self.stalled(&answer).await;
+        answer
     }
 
     /// Hands a command to the writer; inline, carries it out.
@@ -198,52 +202,6 @@ impl Journal {
                 return std::future::pending().await;
             }
         }
-    }
-
-    /// For drills: while `true`, every commit fails as on a full disk.
-    pub fn pretend_full(&self, full: bool) {
-        self.inner.published.full.store(full, Ordering::Relaxed);
-    }
-
-    /// Whether a drill has the disk full now.
-    pub fn pretends_full(&self) -> bool {
-        self.inner.published.full.load(Ordering::Relaxed)
-    }
-
-    /// For drills: while `true`, every commit is written and then fails, as when a sync of the disk does. Unlike one on
-    /// a full disk it may be there after all once the process has died ([`Journal::come_back`]).
-    pub fn pretend_unsynced(&self, unsynced: bool) {
-        self.inner.published.unsynced.store(unsynced, Ordering::Relaxed);
-    }
-
-    pub fn pretends_unsynced(&self) -> bool {
-        self.inner.published.unsynced.load(Ordering::Relaxed)
-    }
-
-    /// Whether a drill has the disk fail now, one way or the other.
-    pub fn pretends_to_fail(&self) -> bool {
-        self.pretends_full() || self.pretends_unsynced()
-    }
-
-    /// Whether a commit whose sync failed left something behind.
-    pub fn is_haunted(&self) -> bool {
-        !self.inner.published.ghost.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
-    }
-
-    /// For drills: the next process finds what the last commit wrote although its sync failed. Nothing, if a later commit
-    /// went well.
-    ///
-    /// # Errors
-    /// As [`Journal::transact`].
-    pub async fn come_back(&self) -> Result<(), JournalError> {
-        let ghost = std::mem::take(&mut *self.inner.published.ghost.lock().unwrap_or_else(PoisonError::into_inner));
-        let (full, unsynced) = (self.pretends_full(), self.pretends_unsynced());
-        self.pretend_full(false);
-        self.pretend_unsynced(false);
-        let back = self.transact(move |_| (ghost, ())).await;
-        self.pretend_full(full);
-        self.pretend_unsynced(unsynced);
-        back.map(|_| ())
     }
 
     /// Walks the whole chain: hashes, legal transitions, and whether the projections say what the entries say.

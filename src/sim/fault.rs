@@ -79,6 +79,8 @@ pub enum Fault {
     Full(bool),
     /// Every commit is written, and then its sync fails.
     Unsynced(bool),
+    /// Whoever begins the next step waits so long for the disk.
+    Stalled(Duration),
     /// The program's clock is so many seconds ahead of the world's.
     Clock(i64),
     Kill,
@@ -150,6 +152,7 @@ impl Scene {
             Fault::BadDeploy(service) => self.deploy(*service),
             Fault::Full(_)
             | Fault::Unsynced(_)
+            | Fault::Stalled(_)
             | Fault::Kill
             | Fault::KillAt(..)
             | Fault::KillAfter(_)
@@ -175,6 +178,7 @@ impl Scene {
         match fault {
             Fault::Full(full) => journal.pretend_full(*full),
             Fault::Unsynced(on) => journal.pretend_unsynced(*on),
+            Fault::Stalled(how_long) => journal.pretend_stalled(*how_long),
             Fault::Kill => self.sim.kill(),
             Fault::Stop => context.shutdown.cancel(),
             Fault::KillAt(point, when, nth) => self.sim.at(*when, *point, *nth, Sim::kill),
@@ -234,9 +238,11 @@ impl Scene {
                 }
                 Fault::Tracked(i, true) => {
                     all[*i].maintenance_since.get_or_insert(now);
+                    all[*i].tracks = true;
                 }
-                Fault::Tracked(i, false) => all[*i].maintenance_since = None,
+                Fault::Tracked(i, false) => (all[*i].maintenance_since, all[*i].tracks) = (None, false),
                 // Ready at the balancer means neither.
+                Fault::Maintenance(i, false) if all[*i].tracks => all[*i].drained_since = None,
                 Fault::Maintenance(i, false) => (all[*i].maintenance_since, all[*i].drained_since) = (None, None),
                 Fault::Unscraped(i, on) => all[*i].scraped = !on,
                 // What we have drained is ours, and nobody else puts it back.
@@ -316,6 +322,7 @@ impl Scene {
             Fault::PagerDown(false),
             Fault::Full(false),
             Fault::Unsynced(false),
+            Fault::Stalled(Duration::ZERO),
             Fault::Clock(0),
             Fault::Resume(None),
         ] {
@@ -332,7 +339,7 @@ impl Scene {
                 if !ours.contains(&replica.server) {
                     replica.drained_since = None;
                 }
-                (replica.scraped, replica.maintenance_since) = (true, None);
+                (replica.scraped, replica.maintenance_since, replica.tracks) = (true, None, false);
             }
         });
     }

@@ -26,7 +26,7 @@ impl State {
     pub fn reload_balancer(&mut self) {
         for replica in &mut self.replicas {
             replica.drained_since = None;
-            replica.maintenance_since = None;
+            replica.leave_maintenance();
         }
     }
 
@@ -50,7 +50,7 @@ impl State {
         self.effect(What::Drain(path.clone()));
         if let Ok(replica) = self.server(path) {
             replica.drained_since.get_or_insert(now);
-            replica.maintenance_since = None;
+            replica.leave_maintenance();
         }
         if faults.drains_silently { Call::Unknown("no answer".to_owned()) } else { Call::Done }
     }
@@ -65,9 +65,19 @@ impl State {
         }
         self.effect(What::Ready(path.clone()));
         if let Ok(replica) = self.server(path) {
-            (replica.drained_since, replica.maintenance_since) = (None, None);
+            replica.drained_since = None;
+            replica.leave_maintenance();
         }
         Call::Done
+    }
+}
+
+impl Replica {
+    /// By an order: one that comes by itself goes by itself.
+    fn leave_maintenance(&mut self) {
+        if !self.tracks {
+            self.maintenance_since = None;
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Replica {
     pub empties_in: Option<Duration>,
     pub drained_since: Option<Timestamp>,
     pub maintenance_since: Option<Timestamp>,
+    /// Its maintenance is that of the server that it tracks: no order ends it.
+    pub tracks: bool,
     /// The Engine has lost the container.
     pub lost: bool,
     /// Prometheus has it among its targets.
@@ -122,6 +124,7 @@ impl Replica {
             empties_in: Some(Duration::from_secs(3)),
             drained_since: None,
             maintenance_since: None,
+            tracks: false,
             lost: false,
             scraped: true,
             at_balancer: true,

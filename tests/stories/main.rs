@@ -25,5 +25,6 @@ mod poll;
 mod radius;
 mod rails;
 mod reload;
+mod stalls;
 mod stop;
 mod verdicts;

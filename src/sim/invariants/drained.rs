@@ -32,6 +32,8 @@ struct Watch {
     out: BTreeMap<ServerPath, Timestamp>,
     /// In maintenance that leaves our drain standing: to be undone when that is over.
     aside: BTreeSet<ServerPath>,
+    /// In such maintenance now.
+    tracked: BTreeSet<ServerPath>,
     hindered: BTreeSet<Hindrance>,
     /// The end of the last hindrance, or of a standstill that goes on.
     free_since: Option<Timestamp>,
@@ -77,10 +79,16 @@ impl Watch {
                 }
             }
             Fault::Tracked(replica, true) => {
-                self.aside.extend(server(*replica).filter(|path| self.out.remove(path).is_some()));
+                if let Some(path) = server(*replica) {
+                    self.aside.extend(self.out.remove(&path).map(|_| path.clone()));
+                    self.tracked.insert(path);
+                }
             }
             Fault::Tracked(replica, false) => {
-                self.out.extend(server(*replica).filter(|path| self.aside.remove(path)).map(|path| (path, at)));
+                if let Some(path) = server(*replica) {
+                    self.tracked.remove(&path);
+                    self.out.extend(self.aside.remove(&path).then_some((path, at)));
+                }
             }
             _ => {}
         }
@@ -97,6 +105,9 @@ impl Walk<'_> {
             }
             match &note.what {
                 Noted::Act(act) => match &act.what {
+                    What::Drain(path) if watch.tracked.contains(path) => {
+                        watch.aside.insert(path.clone());
+                    }
                     What::Drain(path) => {
                         watch.out.entry(path.clone()).or_insert(note.at);
                     }
@@ -108,7 +119,10 @@ impl Walk<'_> {
                 },
                 Noted::Died | Noted::DidNotStart | Noted::Stopped => watch.hinders(Hindrance::Dead, true, note.at),
                 Noted::Started => watch.hinders(Hindrance::Dead, false, note.at),
-                Noted::Calm => watch.out.extend(std::mem::take(&mut watch.aside).into_iter().map(|path| (path, note.at))),
+                Noted::Calm => {
+                    watch.tracked.clear();
+                    watch.out.extend(std::mem::take(&mut watch.aside).into_iter().map(|path| (path, note.at)));
+                }
                 Noted::Fault(fault) => {
                     let server = |number: usize| self.scenario.replicas.get(number).map(|replica| replica.server.clone());
                     watch.fault(fault, note.at, server);
