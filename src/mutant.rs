@@ -57,7 +57,7 @@ mutants! {
     LastLookDrained: "no look at the drain before restart",
     LastLookSiblings: "no look at the siblings before drain and restart",
     LastLookFresh: "a look before drain and restart may be as old as it likes",
-    StepStall: "how long the disk took for a step's start is not asked, nor what came with it",
+    StepStall: "nothing is asked once more when the disk took its time for a step's start",
     OutcomeLookup: "a restart without an answer is repeated, not looked at",
     ReadmitOnExit: "a run that ends early does not readmit",
     Reconcile: "nobody compares the balancer with the journal",

@@ -10,6 +10,7 @@ use crate::act::abort;
 use crate::act::steps::drain_lost;
 use crate::decide::decision::Plan;
 use crate::decide::playbook::Mode;
+use crate::event::Step;
 use crate::guard::permit::{Live, Permit};
 use crate::guard::rails::CLOCK_TOLERANCE;
 use crate::moment::{Moment, jump};
@@ -24,42 +25,46 @@ use crate::world::Server;
 pub const FRESH: Duration = Duration::from_secs(10);
 /// Looks that may take longer before the run is broken off.
 const LOOKS: u32 = 3;
-/// How long the disk may take for a step's start. With the look before it, what is acted upon is 15 s old at most.
-const WRITTEN: SignedDuration = SignedDuration::from_secs(5);
+/// How long the disk may take for a step's start; after more, everything is looked at again.
+const WRITTEN: SignedDuration = SignedDuration::from_secs(1);
 /// How old the evidence may be when the drain begins: what the rail lets pass, and what the commit of the intent, the capture
 /// and the last look take where nothing stalls.
 const EVIDENCE: SignedDuration = SignedDuration::from_secs(45);
 
 /// Leave to order one step: what a last look came to. The step's start has to be on disk before its order, and a disk that stalls
-/// in that very commit makes the look old, so that it is asked for once more then.
+/// in that very commit makes the look old.
 pub struct Leave<'a> {
     context: &'a Context,
     permit: &'a Permit<Live>,
     seen: Moment,
+    step: Step,
     looked: Moment,
 }
 
-impl<'a> Leave<'a> {
-    fn now(context: &'a Context, permit: &'a Permit<Live>, seen: Moment) -> Leave<'a> {
-        Leave { context, permit, seen, looked: Moment::now(&*context.world.clock) }
-    }
-
-    /// Still given, now that the step's start is on disk. Asks nobody.
+impl Leave<'_> {
+    /// Still given, now that the step's start is on disk.
     ///
     /// # Errors
     /// `interrupted`, with the reason: the step must not be ordered.
-    pub fn still(self) -> Result<(), Ending> {
+    pub async fn still(self) -> Result<(), Ending> {
+        let Leave { context, permit, seen, step, looked } = self;
         if off(Mutant::StepStall) {
             return Ok(());
         }
-        standing(self.context, self.permit, self.seen)?;
-        let took = self.looked.age(self.context.world.clock.now());
-        if took <= WRITTEN {
-            return Ok(());
+        if looked.age(context.world.clock.now()) <= WRITTEN {
+            standing(context, permit, seen)?;
+        } else if step == Step::Drain {
+            before_drain(context, permit, seen).await?;
+        } else {
+            before_restart(context, permit, seen).await?;
         }
-        let detail =
-            format!("the disk took {} to write the step's start, at most {}", words::roughly(took), words::roughly(WRITTEN));
-        Err(Ending::interrupted(Reason::EvidenceStale, detail))
+        // The start was written, and nothing has been since.
+        match context.journal.trouble() {
+            Some(why) if !off(Mutant::Intent) => {
+                Err(Ending::interrupted(Reason::StoreUnavailable, format!("before {}: {why}", step.word())))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -81,7 +86,7 @@ pub async fn before_drain<'a>(context: &'a Context, permit: &'a Permit<Live>, se
     enough_left(plan, &servers)?;
     evidence(context, seen)?;
     leave(context, permit, seen)?;
-    Ok(Leave::now(context, permit, seen))
+    Ok(Leave { context, permit, seen, step: Step::Drain, looked: Moment::now(&*context.world.clock) })
 }
 
 /// # Errors
@@ -97,7 +102,7 @@ pub async fn before_restart<'a>(context: &'a Context, permit: &'a Permit<Live>, 
     enough_left(plan, &servers)?;
     // Last of all, because it costs nothing and a person's word counts most.
     leave(context, permit, seen)?;
-    Ok(Leave::now(context, permit, seen))
+    Ok(Leave { context, permit, seen, step: Step::Restart, looked: Moment::now(&*context.world.clock) })
 }
 
 /// Whoever put it in maintenance is at work on it.

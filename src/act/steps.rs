@@ -92,8 +92,8 @@ impl Steps<'_> {
     }
 
     /// The leave still holds now that the step's start is on disk, or the step ends without its order.
-    fn still(&mut self, leave: Leave<'_>, step: Step) -> Result<(), Ending> {
-        leave.still().inspect_err(|ending| {
+    async fn still(&mut self, leave: Leave<'_>, step: Step) -> Result<(), Ending> {
+        leave.still().await.inspect_err(|ending| {
             let why = Call::Failed(format!("not ordered: {}", ending.detail));
             self.end(step, why, json!({ "server": self.plan.server }));
         })
@@ -143,7 +143,7 @@ impl Steps<'_> {
     /// No new sessions for the server, then wait until the open ones are over.
     pub async fn drain(&mut self, leave: Leave<'_>) -> Result<(), Ending> {
         let started = self.start(Step::Drain).await?;
-        self.still(leave, Step::Drain)?;
+        self.still(leave, Step::Drain).await?;
         self.drain = Drain::Ordered;
         let call = self.context.world.balancer.drain(&self.plan.server).await;
         if let Call::Failed(why) | Call::Unknown(why) = &call {
@@ -217,7 +217,7 @@ impl Steps<'_> {
     /// One restart call. Returns when it was begun, provided that the container did restart.
     pub async fn restart(&mut self, leave: Leave<'_>) -> Result<Timestamp, Ending> {
         let acted_at = self.start(Step::Restart).await?;
-        self.still(leave, Step::Restart)?;
+        self.still(leave, Step::Restart).await?;
         let bound = Duration::from_secs(u64::from(self.plan.grace_seconds)) + ENGINE_MARGIN;
         let call = self.context.world.engine.restart(&self.plan.container, self.plan.grace_seconds, bound).await;
         let call = match call {

@@ -98,7 +98,7 @@ pub struct Act {
     pub balancer_down: bool,
     pub pager_down: bool,
     pub clock_ahead: SignedDuration,
-    /// The disk is full, or a sync of it fails.
+    /// The disk is full, or a sync of it fails, and a write has met with that. (The start of what is done now was written before.)
     pub full: bool,
     pub silenced: bool,
     /// Playbooks that are live.
@@ -242,7 +242,10 @@ impl Ledger {
             balancer_down: state.balancer.down,
             pager_down: state.pager.down,
             clock_ahead: state.clock_ahead,
-            full: context.as_ref().is_some_and(|context| context.journal.pretends_to_fail()),
+            full: context
+                .as_ref()
+                .map(|context| &context.journal)
+                .is_some_and(|journal| journal.pretends_to_fail() && journal.trouble().is_some()),
             silenced: state.pager.silences.iter().any(silence),
             live: context
                 .map(|context| {
