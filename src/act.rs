@@ -5,7 +5,7 @@
 //!   When the journal cannot be written, drain and restart do not happen; readmit does, and is written down later.
 //! - Right before drain and right before restart everything that may have changed is read again: pause, mode, permit,
 //!   the container's id and start, and before the restart also that the server is still drained. Then the step's start is
-//!   written, and what this process knows itself is asked once more; if the disk took more than a second, everything is.
+//!   written, and a pause, an abort, the mode, the permit and the clock are asked once more; if the disk took more than a second, everything is.
 //! - A person's abort ends a run that has not begun its restart, promptly while it drains (`abort`).
 //! - Readmit happens on every way out once a drain may have happened, also after a crash (`recover`).
 //! - A call whose result is unknown is looked at, never repeated.
@@ -23,7 +23,7 @@ pub mod steps;
 use jiff::Timestamp;
 
 use crate::act::scribe::Scribe;
-use crate::act::steps::{Drain, Steps};
+use crate::act::steps::Steps;
 use crate::decide::decision::Plan;
 use crate::event::Step;
 use crate::guard::permit::{Live, Permit};
@@ -45,7 +45,7 @@ pub struct Acted {
 /// The ending that the record is to be closed with; by then the server has been readmitted, or readmitting it has
 /// failed and the reconciler goes on trying.
 pub async fn carry_out(context: &Context, scribe: &mut Scribe, permit: Permit<Live>, seen: Moment) -> Result<Acted, Ending> {
-    let mut steps = Steps { context, scribe, plan: permit.plan().clone(), drain: Drain::NotOrdered };
+    let mut steps = Steps { context, scribe, plan: permit.plan().clone(), drain_unknown: false };
     let restarted = async {
         steps.capture_evidence().await?;
         let leave = last_look::before_drain(context, &permit, seen).await?;

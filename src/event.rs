@@ -266,6 +266,16 @@ pub struct StepRun {
     pub note: serde_json::Value,
 }
 
+/// The note of a step that was begun and not ordered, because what had been seen before its start was on disk was no longer so.
+pub fn note_held_back() -> serde_json::Value {
+    serde_json::json!({ "ordered": false })
+}
+
+/// The note of a step's end says so.
+pub fn held_back(note: &serde_json::Value) -> bool {
+    *note == note_held_back()
+}
+
 /// The whole story of one alert: the answer to "why did it do that?".
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -514,6 +524,11 @@ impl Record {
         let live = self.intent.as_ref().is_some_and(|intent| intent.mode == Mode::Live);
         let allowed = self.abort.is_none() || step == Step::Readmit;
         idle && live && allowed && (last.is_none_or(|last| step > last) || (step == Step::Readmit && !self.done(Step::Readmit)))
+    }
+
+    /// The step was begun, and it is not known that its order was held back.
+    pub fn ordered(&self, step: Step) -> bool {
+        self.steps.iter().any(|run| run.step == step && !held_back(&run.note))
     }
 
     /// The step that has started and not ended.

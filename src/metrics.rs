@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::alert::AlertStatus;
 use crate::api::desk::{Gauges, ReceiptState};
-use crate::event::{Record, Step};
+use crate::event::{Record, Step, held_back};
 use crate::target::PlaybookName;
 use crate::world::Call;
 
@@ -257,7 +257,7 @@ impl Telemetry {
                 let took = ended.duration_since(run.started_at).as_secs_f64().max(0.0);
                 self.steps.get_or_create(&[("step", run.step.word().into())]).observe(took);
             }
-            if run.step == Step::Restart {
+            if run.step == Step::Restart && !held_back(&run.note) {
                 let result = call_word(run.call.as_ref());
                 self.actions.get_or_create(&[("playbook", playbook.clone()), ("result", result.into())]).inc();
             }

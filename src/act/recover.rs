@@ -4,8 +4,9 @@
 //! |---|---|
 //! | no intent | the walk starts again at Confirm (`pipeline`); nothing was consumed |
 //! | intent, no drain begun | `interrupted`; nothing was touched |
-//! | drain begun, restart not begun | readmit, `interrupted` (as aborted, if a person had ordered that) |
+//! | drain begun and not held back, restart not begun | readmit, `interrupted` (as aborted, if a person had ordered that) |
 //! | restart begun, end unknown | the container's start tells: restarted → go on; not → readmit, `interrupted`; no answer → readmit, `restart_unknown` |
+//! | restart failed, or held back | readmit, `interrupted` |
 //! | restart done | healthy, readmit, verify, as if nothing had happened |
 //!
 //! `reconcile` is the second net: whatever is drained in our name and belongs to no open record is readmitted.
@@ -15,7 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::act::scribe::Scribe;
-use crate::act::steps::{Drain, Steps, readmit, restarted_after_all};
+use crate::act::steps::{Steps, readmit, restarted_after_all};
 use crate::act::{Acted, abort};
 use crate::decide::decision::Plan;
 use crate::decide::playbook::Mode;
@@ -43,7 +44,7 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record, in
     }
     let restart_at = record.steps.iter().find(|run| run.step == Step::Restart).map(|run| run.started_at);
     end_what_was_running(context, scribe, record, &plan).await;
-    let mut steps = Steps { context, scribe, plan: plan.clone(), drain: Drain::Unknown };
+    let mut steps = Steps { context, scribe, plan: plan.clone(), drain_unknown: true };
     let restarted: Result<Timestamp, Ending> = async {
         let Some(acted_at) = restart_at else {
             let crashed = || Ending::interrupted(Reason::Crashed, "stopped before the restart");
@@ -65,7 +66,7 @@ pub async fn take_up(context: &Context, scribe: &mut Scribe, record: &Record, in
         Ok(acted_at)
     }
     .await;
-    let readmitted = match record.began(Step::Drain) && !record.done(Step::Readmit) {
+    let readmitted = match record.ordered(Step::Drain) && !record.done(Step::Readmit) {
         true => steps.readmit().await,
         false => Ok(()),
     };
@@ -87,10 +88,13 @@ async fn end_what_was_running(context: &Context, scribe: &mut Scribe, record: &R
     scribe.note(context.world.clock.now(), Event::StepEnded { step, call, note: serde_json::Value::Null }).await;
 }
 
-/// Done according to the journal, or according to the container's start; an error when neither can say.
+/// Done or not according to the journal, or according to the container's start; an error when neither can say.
 async fn restarted(context: &Context, record: &Record, plan: &Plan) -> Result<bool, String> {
-    if record.done(Step::Restart) {
-        return Ok(true);
+    match record.steps.iter().find(|run| run.step == Step::Restart).and_then(|run| run.call.as_ref()) {
+        Some(Call::Done) => return Ok(true),
+        // Whoever has started the container since, it was not this run.
+        Some(Call::Failed(_)) => return Ok(false),
+        Some(Call::Unknown(_)) | None => {}
     }
     let container = context.world.engine.inspect(&plan.container).await.map_err(|why| why.detail)?;
     Ok(container.started_at.is_some_and(|at| at > plan.started_at))

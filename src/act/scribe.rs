@@ -19,7 +19,7 @@ use crate::audit::JournalError;
 use crate::audit::journal::Journal;
 use crate::audit::state::State;
 use crate::decide::evidence::Evidence;
-use crate::event::{Draft, Event, RecordId, Step};
+use crate::event::{Draft, Event, Record, RecordId, Step};
 use crate::moment::Moment;
 use crate::reason::{Outcome, Reason};
 use crate::world::{Call, Clock};
@@ -61,8 +61,8 @@ pub struct Scribe {
 
 impl Scribe {
     pub fn new(journal: Journal, record: RecordId) -> Self {
-        let begun = journal
-            .read(|state| state.open.get(&record).map(|r| r.steps.iter().map(|run| run.step).collect()).unwrap_or_default());
+        let ordered = |r: &Arc<Record>| Step::ALL.into_iter().filter(|step| r.ordered(*step)).collect();
+        let begun = journal.read(|state| state.open.get(&record).map(ordered).unwrap_or_default());
         Scribe { journal, record, backlog: VecDeque::new(), behind: false, begun, seen: None, dropped: 0 }
     }
 
@@ -70,9 +70,14 @@ impl Scribe {
         self.record
     }
 
-    /// True when the step was begun, by this process or by one before it.
+    /// True when the step was begun, by this process or by one before it, and not held back.
     pub fn began(&self, step: Step) -> bool {
         self.begun.contains(&step)
+    }
+
+    /// The step was begun, and its order was held back.
+    pub fn hold_back(&mut self, step: Step) {
+        self.begun.retain(|begun| *begun != step);
     }
 
     /// Durable when this returns `Ok`, together with everything that waited.

@@ -11,7 +11,7 @@ use crate::act::last_look::{FRESH, Leave};
 use crate::act::scribe::Scribe;
 use crate::decide::decision::Plan;
 use crate::decide::playbook::OnTimeout;
-use crate::event::{Event, Step};
+use crate::event::{Event, Step, note_held_back};
 use crate::moment::Moment;
 use crate::mutant::{Mutant, off};
 use crate::period::Period;
@@ -52,17 +52,8 @@ pub struct Steps<'a> {
     pub context: &'a Context,
     pub scribe: &'a mut Scribe,
     pub plan: Plan,
-    pub drain: Drain,
-}
-
-/// Whether the server is drained by us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drain {
-    /// Nobody was told to drain it.
-    NotOrdered,
-    Ordered,
-    /// The order has no answer: it may still take effect after a look that does not see it.
-    Unknown,
+    /// The drain's own answer is unknown: it may still take effect after a look that does not see it.
+    pub drain_unknown: bool,
 }
 
 /// What came of waiting for a server's sessions to end.
@@ -94,8 +85,8 @@ impl Steps<'_> {
     /// The leave still holds now that the step's start is on disk, or the step ends without its order.
     async fn still(&mut self, leave: Leave<'_>, step: Step) -> Result<(), Ending> {
         leave.still().await.inspect_err(|ending| {
-            let why = Call::Failed(format!("not ordered: {}", ending.detail));
-            self.end(step, why, json!({ "server": self.plan.server }));
+            self.end(step, Call::Failed(format!("not ordered: {}", ending.detail)), note_held_back());
+            self.scribe.hold_back(step);
         })
     }
 
@@ -144,13 +135,10 @@ impl Steps<'_> {
     pub async fn drain(&mut self, leave: Leave<'_>) -> Result<(), Ending> {
         let started = self.start(Step::Drain).await?;
         self.still(leave, Step::Drain).await?;
-        self.drain = Drain::Ordered;
         let call = self.context.world.balancer.drain(&self.plan.server).await;
         if let Call::Failed(why) | Call::Unknown(why) = &call {
             let (why, detail) = (why.clone(), format!("draining {}: {why}", self.plan.server));
-            if matches!(call, Call::Unknown(_)) {
-                self.drain = Drain::Unknown;
-            }
+            self.drain_unknown = matches!(call, Call::Unknown(_));
             self.end(Step::Drain, call, json!({ "server": self.plan.server, "why": why }));
             return Err(Ending::failed(Reason::DrainFailed, detail));
         }
@@ -274,16 +262,10 @@ impl Steps<'_> {
     pub async fn readmit(&mut self) -> Result<(), Ending> {
         let now = self.now();
         self.scribe.note(now, Event::StepStarted { step: Step::Readmit }).await;
-        if self.drain == Drain::NotOrdered {
-            // Whoever drained it meanwhile, it was not us.
-            let note = json!({ "server": self.plan.server, "note": "the drain was never ordered" });
-            self.readmitted(Call::Done, note).await;
-            return Ok(());
-        }
         let mut last = String::new();
         for wait in READMIT_RETRIES {
             self.context.world.clock.sleep(wait).await;
-            match readmit(&self.context.world, &self.plan.server, self.drain == Drain::Unknown).await {
+            match readmit(&self.context.world, &self.plan.server, self.drain_unknown).await {
                 Ok(note) => {
                     self.readmitted(Call::Done, json!({ "server": self.plan.server, "note": note })).await;
                     return Ok(());

@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::decide::playbook::Mode;
-use crate::event::{Accepted, Entry, Event, Intent, Pause, Pruned, Record, RecordId, Step};
+use crate::event::{Accepted, Entry, Event, Intent, Pause, Pruned, Record, RecordId, Step, held_back};
 use crate::reason::{Outcome, Reason};
 use crate::target::{EpisodeKey, PlaybookName, ServerPath, ServiceName, Target};
 use crate::world::Call;
@@ -252,6 +252,13 @@ impl Books {
             }
             Event::Refused { recurred, .. } => self.recur(recurred, entry.at),
             Event::StepStarted { step: Step::Drain } => self.drain(entry.at, record),
+            // It was never ordered: nothing of ours is drained, and nothing can be sick because of it.
+            Event::StepEnded { step: Step::Drain, note, .. } if held_back(note) => {
+                if let Some(record) = record {
+                    self.drained.retain(|_, drained| drained.record != record.id);
+                    self.live.drains.remove(&record.accepted.key);
+                }
+            }
             Event::StepEnded { step: Step::Readmit, call: Call::Done, .. } => {
                 if let Some(id) = entry.record {
                     self.drained.retain(|_, drained| drained.record != id);

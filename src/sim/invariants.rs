@@ -184,8 +184,11 @@ impl<'a> Walk<'a> {
     /// A live run that began to drain has begun to readmit before it is closed.
     fn closed(&mut self, entry: &Entry, record: &crate::event::Record) {
         let live = record.intent.as_ref().is_some_and(|intent| intent.mode == Mode::Live);
-        if live && record.began(Step::Drain) && !record.began(Step::Readmit) {
+        if live && record.ordered(Step::Drain) && !record.began(Step::Readmit) {
             self.broken(Invariant::I8, Some(entry.at), format!("{} drained and was closed without a readmit", record.id));
+        }
+        if record.judgement.is_some() && !self.restarts.contains_key(&record.id) {
+            self.broken(Invariant::I4, Some(entry.at), format!("{} is judged by a restart that nobody asked for", record.id));
         }
     }
 

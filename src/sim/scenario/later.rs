@@ -144,7 +144,7 @@ impl Scenario {
                 2 => Fault::Pause(None),
                 _ => Fault::Hangs(replica(&mut dice, self), true),
             };
-            self.script.push((at, last_look(Fault::Stalled(dice.seconds(2, 60)))));
+            self.script.push((at, last_look(Fault::Stalled(Duration::from_millis(dice.between(200, 60_000))))));
             // Somebody sleeps at any time; who begins the step does not.
             self.script.push((at, last_look(Fault::Then(Point::Sleep, Box::new(meanwhile)))));
         }
