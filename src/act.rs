@@ -5,14 +5,15 @@
 //!   When the journal cannot be written, drain and restart do not happen; readmit does, and is written down later.
 //! - Right before drain and right before restart everything that may have changed is read again: pause, mode, permit,
 //!   the container's id and start, and before the restart also that the server is still drained. Then the step's start is
-//!   written, and a pause, an abort, the mode, the permit and the clock are asked once more; if the disk took more than a second, everything is.
+//!   written, and a pause, an abort, the mode, the permit and the clock are asked once more; if the disk took more than a
+//!   quarter of a second, everything is.
 //! - A person's abort ends a run that has not begun its restart, promptly while it drains (`abort`).
 //! - Readmit happens on every way out once a drain may have happened, also after a crash (`recover`).
 //! - A call whose result is unknown is looked at, never repeated.
 //!
-//! Races it accepts: between the last look and the Engine's receipt of the restart lies the commit of the step's start, milliseconds
-//! as a rule and a second at most, in which somebody else may restart the container; Docker has no fence against that. The harm is one
-//! restart more.
+//! Races it accepts: between the last look and the Engine's receipt of the restart lies the commit of the step's start,
+//! milliseconds as a rule and a quarter of a second at most, in which somebody else may restart the container; Docker has no
+//! fence against that. The harm is one restart more.
 
 pub mod abort;
 pub mod last_look;

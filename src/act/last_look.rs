@@ -26,7 +26,7 @@ pub const FRESH: Duration = Duration::from_secs(10);
 /// Looks that may take longer before the run is broken off.
 const LOOKS: u32 = 3;
 /// How long the disk may take for a step's start; after more, everything is looked at again.
-const WRITTEN: SignedDuration = SignedDuration::from_secs(1);
+const WRITTEN: SignedDuration = SignedDuration::from_millis(250);
 /// How old the evidence may be when the drain begins: what the rail lets pass, and what the commit of the intent, the capture
 /// and the last look take where nothing stalls.
 const EVIDENCE: SignedDuration = SignedDuration::from_secs(45);

@@ -58,7 +58,7 @@ async fn a_disk_that_stalls_and_nothing_else_holds_nothing_up() {
 /// A pause that was acknowledged while the step's start was written holds, however long that took.
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_came_with_the_start_of_a_step_holds() {
-    let long = [Duration::from_millis(500), secs(30)];
+    let long = [Duration::from_millis(200), secs(30)];
     for (after, how_long) in long.into_iter().flat_map(|long| [(Point::Logs, long), (Point::Drain, long)]) {
         let bench = bench().await;
         let (journal, now) = (bench.context.journal.clone(), bench.sim.now());

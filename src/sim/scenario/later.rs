@@ -138,13 +138,16 @@ impl Scenario {
             let at = dice.of(&leaks).0 + dice.seconds(0, 60);
             let from = dice.of(&[Point::Drain, Point::Drain, Point::Logs]);
             let last_look = |fault| Fault::Then(from, Box::new(Fault::Then(Point::Inspect, Box::new(fault))));
+            // What others do within a moment goes unseen, but no pause does.
+            let (stalled, moment) = (dice.between(50, 60_000), 300);
             let meanwhile = match dice.below(4) {
+                _ if stalled <= moment => Fault::Pause(None),
                 0 => Fault::ForeignRestart(NEWEST),
                 1 => Fault::Reload,
                 2 => Fault::Pause(None),
                 _ => Fault::Hangs(replica(&mut dice, self), true),
             };
-            self.script.push((at, last_look(Fault::Stalled(Duration::from_millis(dice.between(200, 60_000))))));
+            self.script.push((at, last_look(Fault::Stalled(Duration::from_millis(stalled)))));
             // Somebody sleeps at any time; who begins the step does not.
             self.script.push((at, last_look(Fault::Then(Point::Sleep, Box::new(meanwhile)))));
         }
