@@ -27,7 +27,7 @@ pub async fn run(plan: Vec<Fault>) -> Told {
     let faults = plan.len();
     let mut world = World::new(plan.into_iter().map(Some).collect()).await;
     let mut acknowledged = Vec::new();
-    let went = drive(&mut world, &mut acknowledged).await;
+    let went = drive(&mut world, faults, &mut acknowledged).await;
     let hits = (0..faults).map(|n| world.lives.get(n).is_some_and(|life| life.breaker.hit().is_some())).collect();
     let counts = world.lives.iter().map(|life| life.breaker.counts()).collect();
     let (mut violations, mut pages) = (Vec::new(), 0);
@@ -39,14 +39,15 @@ pub async fn run(plan: Vec<Fault>) -> Told {
     Told { hits, counts, violations, pages, log }
 }
 
-async fn drive(world: &mut World, acknowledged: &mut Vec<String>) -> Result<(), String> {
+async fn drive(world: &mut World, faults: usize, acknowledged: &mut Vec<String>) -> Result<(), String> {
     deliver(world, acknowledged).await?;
     settled(world).await?;
     deliver(world, acknowledged).await?;
     settled(world).await?;
     counted(world).await?;
-    // What it lived through, it may die after.
-    if world.lives.len() == 1 && world.lives.iter().any(|life| life.breaker.hit().is_some()) {
+    // What its last fault let live may die after it.
+    let survived = world.lives.len() == faults && world.lives.last().is_some_and(|life| life.breaker.hit().is_some());
+    if survived {
         world.kill().await?;
         deliver(world, acknowledged).await?;
         settled(world).await?;

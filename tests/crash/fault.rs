@@ -73,7 +73,7 @@ impl Kind {
         use Mode::*;
         match self {
             Kind::File(_, What::Write) => &[KillBefore, Torn, KillAfter, NoSpace, Full, IoError],
-            Kind::File(_, What::Sync) => &[KillBefore, KillAfter, IoError, Broken],
+            Kind::File(_, What::Sync) => &[KillBefore, KillAfter, NoSpace, IoError, Broken],
             Kind::File(_, What::Create | What::Truncate | What::Rename) => &[KillBefore, KillAfter, NoSpace, IoError],
             Kind::File(_, What::Remove) => &[KillBefore, KillAfter, IoError],
             Kind::Door(..) if self.changes_something() => &[KillBefore, KillAfter, Refused, Silent, DoneSilent, DoneCut],

@@ -66,6 +66,7 @@ pub async fn judge(world: &World, acknowledged: &[String], violations: &mut Vec<
         must(records.contains_key(id), format!("record {id} was acknowledged and is gone"));
     }
     lines(world, &records, &mut must);
+    torn_line(world, &mut must);
     textfile(world, &mut must);
     store_page(world, &mut must);
     pages(world, &records, &entries, &mut must)
@@ -100,6 +101,12 @@ fn lines(world: &World, records: &Records<'_>, must: &mut impl FnMut(bool, Strin
     must(unique.len() == ids.len(), format!("audit.jsonl has a record twice: {written:?}"));
     let closed: BTreeSet<&String> = records.keys().collect();
     must(unique == closed, format!("audit.jsonl has {unique:?}, closed are {closed:?}"));
+}
+
+/// A line that a death tore was cut off, and that was said.
+fn torn_line(world: &World, must: &mut impl FnMut(bool, String)) {
+    let said = !world.torn_line || world.log().contains("audit.jsonl ended in the middle of a line");
+    must(said, "a line of audit.jsonl was torn, and nobody said so".to_owned());
 }
 
 /// Whoever reads the textfile finds a whole one: after each death, and in the end.

@@ -49,6 +49,8 @@ pub struct World {
     pub lives: Vec<Life>,
     /// What a death left behind that somebody may read before the next start.
     pub torn: Vec<String>,
+    /// A death left half a line of `audit.jsonl`.
+    pub torn_line: bool,
 }
 
 pub struct Life {
@@ -75,7 +77,7 @@ impl World {
         let n = WORLDS.fetch_add(1, Ordering::Relaxed) + (std::process::id() << 12);
         let listen = format!("127.{}.{}.{}:18090", 64 + (n >> 16) % 128, (n >> 8) % 256, 1 + n % 254);
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
-        let world = World { folder, outside, doorman, listen, http, plan, lives: Vec::new(), torn: Vec::new() };
+        let world = World { folder, outside, doorman, listen, http, plan, lives: Vec::new(), torn: Vec::new(), torn_line: false };
         world.write_configuration();
         world
     }
@@ -129,6 +131,8 @@ impl World {
             return Err(format!("it died {LIVES} times"));
         }
         self.torn.extend(torn_textfile(self.folder.path()));
+        let audit = std::fs::read(self.state().join("audit.jsonl")).unwrap_or_default();
+        self.torn_line |= audit.last().is_some_and(|last| *last != b'\n');
         let breaker = Breaker::new(self.plan.get(self.lives.len()).cloned().flatten());
         *self.doorman.breaker.lock().expect("no panic") = Some(breaker.clone());
         let log = std::fs::File::create(self.folder.path().join(format!("log{}", self.lives.len()))).expect("a file");

@@ -1,4 +1,4 @@
-//! The real program, killed or failed at every change of a file and at every call to the outside, once and again while it recovers.
+//! The real program, killed or failed at every change of a file and at every call to the outside, and again while it recovers.
 //!
 //! Nothing of the program is replaced and nothing is compiled into it: `tracer` stops it at each of its system calls that changes a
 //! file, and the fakes at its doors number what they are asked. An undisturbed run says how many points there are; then each point

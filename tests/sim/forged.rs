@@ -2,7 +2,8 @@
 //! and that very invariant says so.
 
 use jiff::{SignedDuration, Timestamp};
-use remediator::event::{Event, Step};
+use remediator::audit::Told;
+use remediator::event::{Event, Pause, PauseScope, Step};
 use remediator::sim::What;
 use remediator::sim::fault::Fault;
 use remediator::sim::invariants::{Invariant, check};
@@ -123,6 +124,19 @@ fn of_the_journal() {
         matches!(event, Event::StepStarted { step: Step::Readmit } | Event::StepEnded { step: Step::Readmit, .. })
     };
     broken(&without(readmit), Invariant::I8, "no readmit");
+
+    let mut paused = sound.clone();
+    let drain = |told: &Told| matches!(told.entry.event, Event::StepStarted { step: Step::Drain });
+    let at = paused.entries.iter().position(drain).expect("a drain");
+    let mut pause = paused.entries[at].clone();
+    let (actor, reason) = ("ana".to_owned(), "stop!".to_owned());
+    pause.entry.record = None;
+    pause.entry.event = Event::Paused { pause: Pause { scope: PauseScope::All, actor, reason, until: None } };
+    paused.entries.insert(at, pause);
+    broken(&paused, Invariant::I9, "paused right before the drain");
+    let mut judged = sound.clone();
+    judged.notes.retain(|note| !matches!(&note.what, Noted::Act(act) if restart(&act.what)));
+    broken(&judged, Invariant::I4, "a verdict without a restart");
 }
 
 #[test]

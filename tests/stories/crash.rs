@@ -177,6 +177,25 @@ async fn a_restart_that_cannot_be_looked_up_is_not_called_undone() {
     all_serve(&bench);
 }
 
+/// The Engine refused the restart, the process died before the record was closed, and then somebody else restarted the container:
+/// that is not our cure.
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_was_refused_is_not_looked_up_again() {
+    let bench = bench().await;
+    bench.sim.with(|state| state.engine.restart = RestartFault::Refused);
+    bench.sim.at(When::Before, Point::Ready, 1, |sim| sim.kill());
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    assert!(dead(&bench, 1).await);
+    bench.sim.replica(TWO, |replica, now| replica.restart(now));
+    let bench = bench.crash_and_restart(None, secs(1)).await.expect("starts again");
+    let record = finished(&bench).await;
+    is(&record, Outcome::Interrupted, Reason::Crashed);
+    assert!(record.began(Step::Restart) && !record.done(Step::Restart), "{:?}", record.steps);
+    assert!(restarts(&bench).is_empty());
+    all_serve(&bench);
+}
+
 /// The restart had no answer and could not be looked up, so that the run went straight to the readmit, and died in it. The next process
 /// sees that the container did restart: it readmits, waits for nothing that would be out of order by now, and judges.
 #[tokio::test(start_paused = true)]
