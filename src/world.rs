@@ -152,6 +152,7 @@ pub struct Container {
     pub name: ContainerName,
     pub image: String,
     pub labels: BTreeMap<String, String>,
+    /// Its process runs: neither paused nor waiting to be started again.
     pub running: bool,
     /// `created, running, paused, restarting, removing, exited, dead`.
     pub status: String,

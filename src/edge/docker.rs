@@ -17,7 +17,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::{self, HealthStatusEnum};
+use bollard::models::{self, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::{ListContainersOptions, LogsOptions, RestartContainerOptions};
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
@@ -249,7 +249,9 @@ fn container(answer: models::ContainerInspectResponse, asked: &ContainerId) -> R
         name,
         image: config.image.or(answer.image).unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().filter(|(name, _)| name.starts_with(LABEL_PREFIX)).collect(),
-        running: state.running.unwrap_or(false),
+        // The Engine says of one that is paused or about to be started again that it runs.
+        running: state.running == Some(true)
+            && matches!(state.status, None | Some(ContainerStateStatusEnum::EMPTY | ContainerStateStatusEnum::RUNNING)),
         status: state.status.map(|status| status.to_string()).unwrap_or_default(),
         started_at: started_at(state.started_at.as_deref())?,
         health: match health.status {

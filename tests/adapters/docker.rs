@@ -232,6 +232,19 @@ async fn an_inspected_container_carries_no_secret() {
     assert!(!serde_json::to_string(&container).expect("JSON").contains("hunter2"));
 }
 
+/// The Engine says `Running` of these, too.
+#[tokio::test]
+async fn a_container_that_is_paused_or_started_again_does_not_run() {
+    for (status, flag) in [("paused", "\"Paused\":true"), ("restarting", "\"Restarting\":true")] {
+        let before = flag.replace("true", "false");
+        let body =
+            INSPECTED.replacen("\"Status\":\"running\"", &format!("\"Status\":\"{status}\""), 1).replacen(&before, flag, 1);
+        let (_fake, docker) = engine(LONG, Act::Say(http(200, &body))).await;
+        let container = docker.inspect(&id()).await.expect("a container");
+        assert_eq!((container.running, container.status.as_str()), (false, status));
+    }
+}
+
 #[tokio::test]
 async fn a_container_without_health_check_or_start_says_so() {
     let body =
