@@ -12,6 +12,7 @@ use crate::alert::LabelSet;
 use crate::decide::playbook::Playbook;
 use crate::detect::confirm::{one_value, sample_time, target_labels};
 use crate::edge::promql::{self, Template};
+use crate::moment::Moment;
 use crate::pipeline::Context;
 use crate::reason::Reason;
 use crate::target::Target;
@@ -32,7 +33,8 @@ pub async fn verify(context: &Context, labels: &LabelSet, acted: &Acted) -> Judg
     let named = target_labels(&acted.plan.replica_label, &acted.plan.target, labels);
     let mut looks: Vec<Look> = Vec::new();
     context.world.clock.sleep(spec.settle.get()).await;
-    let begun = context.world.clock.now();
+    // By a clock that went back the time would not be up for as long.
+    let begun = Moment::now(&*context.world.clock);
     loop {
         let now = context.world.clock.now();
         let seen = looks.iter().filter(|look| look.counted).filter_map(|look| look.sample_at).max();
@@ -44,7 +46,7 @@ pub async fn verify(context: &Context, labels: &LabelSet, acted: &Acted) -> Judg
         if let Some(judgement) = judge(spec.below, spec.looks, &looks) {
             return judgement;
         }
-        if now.duration_since(begun) >= spec.within.signed() || looks.len() >= MAX_LOOKS {
+        if begun.age(now) >= spec.within.signed() || looks.len() >= MAX_LOOKS {
             return time_is_up(spec.below, looks, spec.within);
         }
         context.world.clock.sleep(ASK_EVERY).await;

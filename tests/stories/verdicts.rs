@@ -76,3 +76,20 @@ async fn a_rule_that_turns_false_is_no_proof() {
     assert!(bench.sim.with(|state| state.prometheus.firing()).is_empty(), "the rule is quiet");
     assert_eq!(record.outcome, Some(Outcome::StillFiring));
 }
+
+/// The whole host's clock goes back by hours while the new process is looked at, and nobody sees a scrape that is newer than the action.
+/// The time for that is up all the same, and somebody is told.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_back_does_not_put_off_the_verdict() {
+    let bench = bench().await;
+    bench.sim.at(When::After, Point::Ready, 1, |sim| sim.with(|state| state.prometheus.trouble = Trouble::Frozen));
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    assert!(bench.until(mins(2), |bench| restarts(bench) == [TWO]).await, "not restarted");
+    bench.run_for(mins(1)).await;
+    assert!(bench.records()[0].outcome.is_none());
+    bench.sim.with(|state| state.clock_ahead = jiff::SignedDuration::from_hours(-3));
+    bench.run_for(mins(10)).await;
+    let record = bench.records().swap_remove(0);
+    is(&record, Outcome::VerdictUnknown, Reason::RecoveryUnseen);
+}
