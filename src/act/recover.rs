@@ -28,6 +28,8 @@ use crate::world::Call;
 
 /// How long a call that was cut off by a crash may still be at work in the Engine.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long it may take to write down a readmit that is done.
+const WRITTEN: Duration = Duration::from_secs(10);
 
 /// Takes up a run that an earlier process began.
 ///
@@ -101,12 +103,13 @@ async fn restarted(context: &Context, record: &Record, plan: &Plan) -> Result<bo
 }
 
 /// Readmits whatever is drained in our name, whoever's record it is and whether or not it can be written down: for a
-/// process that cannot start. The next one that can finds it readmitted.
+/// process that cannot start, or whose journal hangs. The next one that can write finds it readmitted, and so does a run that
+/// waits for its disk: its last look says that the drain is lost.
 pub async fn release(context: &Context) {
     let drained: Vec<_> = context.journal.read(|state| state.books.drained.keys().cloned().collect());
     for server in drained {
         match readmit(&context.world, &server, true).await {
-            Ok(detail) => tracing::warn!(%server, detail, "readmitted, because remediator cannot start"),
+            Ok(detail) => tracing::warn!(%server, detail, "readmitted, because the journal cannot be waited for"),
             Err(error) => tracing::error!(%server, %error, "a server is drained in our name and cannot be readmitted"),
         }
     }
@@ -117,6 +120,11 @@ pub async fn release(context: &Context) {
 pub async fn reconcile(context: &Context) -> usize {
     if off(Mutant::Reconcile) {
         return 0;
+    }
+    // Every way to a readmit leads through the journal, but for this one.
+    if !context.journal.answers().await {
+        release(context).await;
+        return context.journal.read(|state| state.books.drained.len());
     }
     let orphans = context.journal.read(|state| {
         let orphan = |record: &crate::event::RecordId| !state.open.contains_key(record);
@@ -130,8 +138,11 @@ pub async fn reconcile(context: &Context) -> usize {
                 let now = context.world.clock.now();
                 let detail = format!("drained by record {record}, which is closed: {detail}");
                 tracing::warn!(%server, %record, %detail, "readmitted");
-                if let Err(error) = context.journal.append(Draft::global(now, Event::Readmitted { server, detail })).await {
-                    tracing::error!(%error, "the readmit is done but could not be written");
+                let append = context.journal.append(Draft::global(now, Event::Readmitted { server, detail }));
+                match tokio::time::timeout(WRITTEN, append).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "the readmit is done but could not be written"),
+                    Err(_) => tracing::error!("the readmit is done, and the journal takes its time to write it"),
                 }
             }
             Err(error) => {

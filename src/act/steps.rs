@@ -34,6 +34,9 @@ const READMIT_RETRIES: [Duration; 6] = [
     Duration::from_secs(5),
 ];
 
+/// Between further attempts, while the record cannot be closed.
+const READMIT_AGAIN: Duration = Duration::from_secs(10);
+
 /// How long a run takes at most, once the program is to stop, to the point where it may be left: nothing is drained, and
 /// no call is under way. Worst is an order that comes with the restart: the Engine's answer, a look at what became of it
 /// without one, and all attempts to readmit, while the Engine and the balancer use up their time-outs each time.
@@ -265,6 +268,21 @@ impl Steps<'_> {
         let mut last = String::new();
         for wait in READMIT_RETRIES {
             self.context.world.clock.sleep(wait).await;
+            match readmit(&self.context.world, &self.plan.server, self.drain_unknown).await {
+                Ok(note) => {
+                    self.readmitted(Call::Done, json!({ "server": self.plan.server, "note": note })).await;
+                    return Ok(());
+                }
+                Err(why) => last = why,
+            }
+        }
+        // The reconciler takes over when the record is closed, which a journal that cannot be written puts off.
+        while self.context.journal.trouble().is_some() {
+            tokio::select! {
+                biased;
+                () = self.context.shutdown.cancelled() => break,
+                () = self.context.world.clock.sleep(READMIT_AGAIN) => {}
+            }
             match readmit(&self.context.world, &self.plan.server, self.drain_unknown).await {
                 Ok(note) => {
                     self.readmitted(Call::Done, json!({ "server": self.plan.server, "note": note })).await;

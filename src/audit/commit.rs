@@ -46,6 +46,10 @@ pub(super) struct Published {
     pub commits: AtomicU64,
     /// Why the last commit failed; none once one succeeds.
     pub trouble: RwLock<Option<String>>,
+    /// The writer does not answer: nothing fails, and nothing is written.
+    pub hangs: AtomicBool,
+    /// Drills: nobody is answered while this is set.
+    pub hung: AtomicBool,
     /// Drills: the next commits fail as on a full disk.
     pub full: AtomicBool,
     /// Drills: the next commits are written, and then their sync fails.
@@ -144,6 +148,8 @@ impl Published {
             aborted,
             commits: AtomicU64::new(0),
             trouble: RwLock::default(),
+            hangs: AtomicBool::new(false),
+            hung: AtomicBool::new(false),
             full: AtomicBool::new(false),
             unsynced: AtomicBool::new(false),
             stalled: AtomicU64::new(0),
@@ -152,7 +158,7 @@ impl Published {
     }
 
     /// Tells whoever follows the journal, too: that nothing can be written is news, and that it can be again.
-    fn troubled(&self, trouble: Option<String>) {
+    pub fn troubled(&self, trouble: Option<String>) {
         let mut known = self.trouble.write().unwrap_or_else(PoisonError::into_inner);
         let news = trouble.is_some() || known.is_some();
         *known = trouble;

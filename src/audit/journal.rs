@@ -11,7 +11,9 @@
 //! state, which may be a batch behind what is being written: to act on what one sees, look inside a transaction.
 
 mod drills;
+mod hang;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -82,9 +84,15 @@ impl Journal {
         let published = Published::new(projection::loaded_or_made_again(&mut conn)?);
         let core = Core::new(conn, published.clone());
         let (queue, work) = sync_channel(QUEUE);
+        let known = published.clone();
         let writer = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || write(core, &work))
+            .spawn(move || {
+                // Everybody is told that the journal is closed from then on; this says it to those who do not ask.
+                if catch_unwind(AssertUnwindSafe(|| write(core, &work))).is_err() {
+                    known.troubled(Some("the journal's writer ended badly; start remediator again".to_owned()));
+                }
+            })
             .map_err(|source| JournalError::Directory { dir: dir.to_owned(), source: Arc::new(source) })?;
         let road = Road::Thread {
             queue: Mutex::new(Some(queue)),
@@ -121,6 +129,7 @@ impl Journal {
         self.queue(Box::new(Transaction { body: Some(body), value: None, reply }))?;
         let answer = answer.await.unwrap_or(Err(JournalError::Closed));
         self.stalled(&answer).await;
+        self.hung().await;
         answer
     }
 
@@ -189,9 +198,10 @@ impl Journal {
         self.inner.published.commits.load(Ordering::Relaxed)
     }
 
-    /// Why the last commit failed; none once one succeeds.
+    /// Why the last commit failed, or that the writer does not answer; none once a commit succeeds.
     pub fn trouble(&self) -> Option<String> {
-        self.inner.published.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let failed = self.inner.published.trouble.read().unwrap_or_else(PoisonError::into_inner).clone();
+        failed.or_else(|| self.hangs().then(hang::said))
     }
 
     /// Waits until the last commit is one that succeeded.

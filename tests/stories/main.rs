@@ -16,6 +16,7 @@ mod core;
 mod crash;
 mod deliveries;
 mod fold;
+mod hangs;
 mod heartbeat;
 mod infrastructure;
 mod kit;

@@ -61,6 +61,17 @@ impl Journal {
         self.inner.published.stalled.store(millis, Ordering::Relaxed);
     }
 
+    /// For drills: while `true`, everybody waits for an answer, as by a disk that hangs. What they asked for is done.
+    pub fn pretend_hung(&self, hung: bool) {
+        self.inner.published.hung.store(hung, Ordering::Relaxed);
+    }
+
+    pub(super) async fn hung(&self) {
+        while self.inner.published.hung.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     pub(super) async fn stalled<T>(&self, answer: &Result<(Vec<Entry>, T), JournalError>) {
         let stalled = &self.inner.published.stalled;
         if stalled.load(Ordering::Relaxed) == 0 {

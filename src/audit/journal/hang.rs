@@ -1,0 +1,55 @@
+//! A disk that hangs: no commit fails, and none comes to its end. Whoever waits for one waits with it, so that what must not wait
+//! asks here first.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::audit::JournalError;
+use crate::audit::journal::Journal;
+
+/// How long the writer may take for one answer, twice in a row: a process that stood still finds the first one over.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOKS: u32 = 2;
+/// Between two attempts to get into a queue that is full.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Journal {
+    /// Whether the writer answers. While it does not, that is known as [`Journal::trouble`].
+    pub async fn answers(&self) -> bool {
+        let mut answers = false;
+        for _ in 0..LOOKS {
+            // It drafts nothing, so that nothing is left of it when nobody waits any more.
+            let look = async {
+                loop {
+                    match self.transact(|_| (Vec::new(), ())).await {
+                        Err(JournalError::Overloaded) => tokio::time::sleep(AGAIN).await,
+                        answer => break answer,
+                    }
+                }
+            };
+            // Whatever went wrong, somebody said so; but for a writer that is gone.
+            let answered = |answer| !matches!(answer, Err(JournalError::Closed));
+            answers = tokio::time::timeout(PATIENCE, look).await.is_ok_and(answered);
+            if answers {
+                break;
+            }
+        }
+        let published = &self.inner.published;
+        if published.hangs.swap(!answers, Ordering::Relaxed) == answers {
+            if !answers {
+                tracing::error!("{}", said());
+            }
+            published.seq.send_modify(|_| {});
+        }
+        answers
+    }
+
+    /// The writer did not answer when it was asked last.
+    pub fn hangs(&self) -> bool {
+        self.inner.published.hangs.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) fn said() -> String {
+    format!("the journal's disk has not answered for {} s", (PATIENCE * LOOKS).as_secs())
+}
