@@ -48,6 +48,7 @@ use crate::episodes::Episodes;
 use crate::event::{Draft, Event, Pause, PauseScope};
 use crate::guard::rails::Limits;
 use crate::heartbeat::Heart;
+use crate::kept::kept;
 use crate::metrics::Telemetry;
 use crate::page::{self, keep_paging};
 use crate::pipeline::{Context, Timing};
@@ -154,13 +155,20 @@ impl App {
         let bound = serve::bind(settings.listen).await.with_context(|| format!("listen on {}", settings.listen))?;
         let episodes = Episodes::new(context.clone());
         let rest = TaskTracker::new();
-        rest.spawn(keep_reconciling(context.clone(), episodes.clone(), Arc::clone(&doors)));
+        let clock = || Arc::clone(&context.world.clock);
+        let (known, all, tried) = (context.clone(), episodes.clone(), Arc::clone(&doors));
+        rest.spawn(kept("reconciling", clock(), move || keep_reconciling(known.clone(), all.clone(), Arc::clone(&tried))));
         let paging = CancellationToken::new();
-        rest.spawn(keep_paging(context.clone(), settings.external_url.clone(), Arc::clone(&telemetry), paging.clone()));
-        rest.spawn(count_closed(context.clone(), Arc::clone(&telemetry)));
+        let (known, url, counts, end) = (context.clone(), settings.external_url.clone(), Arc::clone(&telemetry), paging.clone());
+        rest.spawn(kept("paging", clock(), move || keep_paging(known.clone(), url.clone(), Arc::clone(&counts), end.clone())));
+        let (known, counts) = (context.clone(), Arc::clone(&telemetry));
+        rest.spawn(kept("counting", clock(), move || count_closed(known.clone(), Arc::clone(&counts))));
         let Retention { bounds, check_every, audit_jsonl } = settings.retention;
         let follower = Follower::start(context.journal.clone(), &settings.state_dir, audit_jsonl)?;
-        rest.spawn(retention::keep(context.clone(), bounds, check_every.get(), follower.written()));
+        let (known, written) = (context.clone(), follower.written());
+        rest.spawn(kept("retention", clock(), move || {
+            retention::keep(known.clone(), bounds, check_every.get(), written.clone())
+        }));
         episodes.take_up();
         let polls = poll::start(&context, &episodes, &rest);
 
@@ -179,8 +187,11 @@ impl App {
         tracing::info!(%addr, how, state_dir = %settings.state_dir.display(), "listening");
         telemetry.config_taken(context.world.clock.now());
         // Last: the first beat says that all of this is there.
-        let (journal, clock, shutdown) = (context.journal.clone(), Arc::clone(&context.world.clock), context.shutdown.clone());
-        rest.spawn(keep_patrolling(journal, clock, Arc::clone(&telemetry), shutdown));
+        let (known, counts) = (context.clone(), Arc::clone(&telemetry));
+        rest.spawn(kept("patrol", clock(), move || {
+            let (journal, clock, shutdown) = (known.journal.clone(), Arc::clone(&known.world.clock), known.shutdown.clone());
+            keep_patrolling(journal, clock, Arc::clone(&counts), shutdown)
+        }));
         let (every, textfile) = (settings.heartbeat.every.get(), settings.heartbeat.textfile.clone());
         let pulse = Pulse { context: context.clone(), heart, every, textfile, telemetry: Arc::clone(&telemetry), desk };
         rest.spawn(pulse.keep_beating());

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::event::Record;
 use crate::guard::ledger::Watch;
+use crate::kept;
 use crate::pipeline::{Context, Timing, walk};
 use crate::target::{EpisodeKey, ServiceName};
 use crate::watch::ask_again;
@@ -157,8 +158,7 @@ impl Episodes {
     async fn keep_attending(self, key: EpisodeKey, task: Arc<Task>) {
         let attending = self.attend(&key, &task);
         if let Err(panic) = AssertUnwindSafe(attending).catch_unwind().await {
-            let error = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            tracing::error!(%key, error, "an episode's task ended badly; it is taken up again");
+            tracing::error!(%key, error = kept::said(&*panic), "an episode's task ended badly; it is taken up again");
         }
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if tasks.get(&key).is_some_and(|known| Arc::ptr_eq(known, &task)) {

@@ -20,6 +20,7 @@ pub mod event;
 pub mod fuzzing;
 pub mod guard;
 pub mod heartbeat;
+pub mod kept;
 pub mod metrics;
 pub mod moment;
 pub mod mutant;

@@ -22,6 +22,7 @@ use crate::detect::by_hand;
 use crate::detect::confirm::{Question, confirm};
 use crate::episodes::Episodes;
 use crate::event::{Accepted, Draft, Event, Trigger};
+use crate::kept::kept;
 use crate::period::Period;
 use crate::pipeline::Context;
 use crate::target::{Instance, LABEL_INSTANCE, PlaybookName, Target, of_service};
@@ -59,7 +60,9 @@ impl Polls {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         for playbook in self.context.playbooks().iter().filter(|playbook| playbook.every.is_some()) {
             if running.insert(playbook.name.clone()) {
-                self.tracker.spawn(keep_polling(self.clone(), playbook.name.clone()));
+                let (polls, name) = (self.clone(), playbook.name.clone());
+                let polling = move || keep_polling(polls.clone(), name.clone());
+                self.tracker.spawn(kept("polling", Arc::clone(&self.context.world.clock), polling));
             }
         }
         self.reloads.send_modify(|reloads| *reloads += 1);
