@@ -1,8 +1,12 @@
 //! Where log lines go: standard error, for people or as JSON, a field for everything one would search by.
+//!
+//! They are written by a thread of their own. Whoever reads them may stop doing so (Docker's log driver, when the Engine hangs), and
+//! that must not stop what readmits and pages: lines that find no room are dropped then.
 
 use std::io::IsTerminal as _;
 use std::os::unix::fs::MetadataExt as _;
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::lines::{Lines, Style};
@@ -11,8 +15,12 @@ use crate::config::settings::{Log, LogFormat};
 /// Libraries that log what they read.
 const QUIET: [&str; 1] = ["bollard=warn"];
 
-/// Starts logging. `RUST_LOG` wins over the configuration.
-pub fn start(log: &Log) {
+/// Lines that may wait for whoever reads them.
+const ROOM: usize = 8192;
+
+/// Starts logging. `RUST_LOG` wins over the configuration. What waits is written when the guard is dropped, for a second at most.
+#[must_use = "without it the last lines are lost"]
+pub fn start(log: &Log) -> WorkerGuard {
     let level = log.level.clone().unwrap_or_else(|| "info".to_owned());
     #[allow(clippy::disallowed_methods, reason = "RUST_LOG is the convention of every program that logs with tracing")]
     let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|asked| !asked.is_empty()).map(|asked| unquieted(&asked));
@@ -27,7 +35,9 @@ pub fn start(log: &Log) {
         LogFormat::Human if colour => Style::Coloured,
         LogFormat::Human => Style::Plain,
     };
-    let writer = move || Lines::new(std::io::stderr(), style);
+    let (out, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(ROOM).lossy(true).thread_name("log").finish(std::io::stderr());
+    let writer = move || Lines::new(out.clone(), style);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = match log.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -38,6 +48,7 @@ pub fn start(log: &Log) {
     if let Err(error) = started {
         eprintln!("remediator: logging could not be started: {error}");
     }
+    guard
 }
 
 /// Without what is said of the quiet ones: a directive for one of their modules would win over ours for the whole.

@@ -27,7 +27,7 @@ pub async fn serve(args: ServeArgs) -> anyhow::Result<Exit> {
     // A guard that can be switched off has no business beside production.
     anyhow::ensure!(!cfg!(feature = "mutants"), "this build is for `sim --mutants` only and does not serve");
     let config = load(&args.config)?;
-    super::log::start(&config.settings.log);
+    let _lines = super::log::start(&config.settings.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

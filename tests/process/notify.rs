@@ -1,6 +1,9 @@
 //! What the supervisor is told, and when.
 
-use crate::program::Place;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::program::{HANG, Place};
 
 #[test]
 fn ready_comes_with_the_first_heartbeat_and_the_watchdog_is_fed_by_every_one() {
@@ -63,6 +66,43 @@ fn a_disk_that_takes_nothing_stops_the_heartbeat_and_not_the_program() {
     program.signal("TERM");
     program.told("STOPPING=1");
     assert_eq!(program.ended().code(), Some(0), "also when nothing can be written");
+}
+
+/// As when the Engine hangs, whose log driver it is that reads: the pipe is full, and everything else goes on.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    /// What a pipe takes before a write to it waits.
+    const PIPE: usize = 64 << 10;
+    let place = Place::new();
+    // An address of loopback of our own: what it listens on is said where nobody reads.
+    let listen = format!("127.{}.{}.2:18091", 1 + std::process::id() / 256 % 250, std::process::id() % 256);
+    place.listen(&listen);
+    let (mut program, mut stderr) = place.start_unheard("trace");
+    program.told("READY=1");
+    // Each of these is asked about, in vain, and every question has its lines.
+    let alerts: Vec<String> = (0..200).map(alert).collect();
+    let body = format!(r#"{{"version":"4","status":"firing","receiver":"r","groupKey":"g","alerts":[{}]}}"#, alerts.join(","));
+    let mut caller = TcpStream::connect(&listen).expect("it listens");
+    caller.set_read_timeout(Some(HANG)).expect("a time-out");
+    let head =
+        format!("POST /remediate?wait=60s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    caller.write_all((head + &body).as_bytes()).expect("delivered");
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "not all of them came to an end: {answer:.300}");
+    program.told("WATCHDOG=1");
+    program.signal("TERM");
+    program.told("STOPPING=1");
+    let mut full = vec![0; PIPE];
+    stderr.read_exact(&mut full).expect("it was full, or this says nothing");
+    drop(stderr);
+    assert_eq!(program.ended().code(), Some(0));
+}
+
+fn alert(n: usize) -> String {
+    format!(
+        r#"{{"status":"firing","labels":{{"alertname":"FdLeakSustained","service":"inventory","instance":"10.0.0.{n}:8080"}},"startsAt":"2026-01-01T00:00:00Z"}}"#
+    )
 }
 
 #[test]

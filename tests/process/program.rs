@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -39,6 +39,12 @@ impl Place {
         Place { folder }
     }
 
+    pub fn listen(&self, addr: &str) {
+        let file = self.path("remediator.yml");
+        let settings = std::fs::read_to_string(&file).expect("its settings");
+        std::fs::write(file, settings.replace("listen: 127.0.0.1:0", &format!("listen: {addr}"))).expect("written");
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -53,6 +59,20 @@ impl Place {
 
     /// Starts it under a supervisor's socket.
     pub fn start(&self) -> Program {
+        let (mut program, stderr) = self.start_unheard("info");
+        let (log, logged) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                eprintln!("{line}");
+                let _ = log.send(line);
+            }
+        });
+        program.logged = logged;
+        program
+    }
+
+    /// As [`Place::start`], with nobody who reads what it logs at that level.
+    pub fn start_unheard(&self, level: &str) -> (Program, ChildStderr) {
         let socket = self.path("notify.sock");
         let supervisor = UnixDatagram::bind(&socket).expect("a socket");
         let (tell, told) = channel();
@@ -66,16 +86,11 @@ impl Place {
                 }
             }
         });
-        let mut child = self.command().env("NOTIFY_SOCKET", socket).stderr(Stdio::piped()).spawn().expect("a process");
+        let mut command = self.command();
+        command.env("NOTIFY_SOCKET", socket).env("RUST_LOG", level).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("a process");
         let stderr = child.stderr.take().expect("a pipe");
-        let (log, logged) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                eprintln!("{line}");
-                let _ = log.send(line);
-            }
-        });
-        Program { child, told, logged }
+        (Program { child, told, logged: channel().1 }, stderr)
     }
 
     /// Runs it without a supervisor, to its end: exit code and what it said.
