@@ -16,6 +16,7 @@
 //! fence against that. The harm is one restart more.
 
 pub mod abort;
+pub mod hands;
 pub mod last_look;
 pub mod recover;
 pub mod scribe;

@@ -12,6 +12,7 @@ pub mod reload;
 mod retention;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::act::hands::Hands;
 use crate::act::recover::{self, reconcile};
 use crate::act::steps::safe_point_within;
 use crate::api::desk::Desk;
@@ -59,6 +61,8 @@ use crate::world::World;
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
 /// How often the balancer is compared with the journal, and the doors are tried.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+/// For the first entries of a process.
+const FIRST_WORDS: Duration = Duration::from_secs(30);
 /// For each of the things that are done last when stopping: readmitting, paging, the file, the journal.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long answers that are under way may take when stopping.
@@ -120,6 +124,7 @@ impl App {
             world,
             looks: Looks::default(),
             rush: Rush::default(),
+            hands: Hands::default(),
             journal,
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             limits: Limits { fleet: settings.limits.fleet, group: settings.limits.group },
@@ -142,8 +147,13 @@ impl App {
     }
 
     async fn run(context: Context, heart: Heart, settings: Settings) -> anyhow::Result<App> {
-        started(&context, settings.start_paused).await?;
-        pauses::widen(&context).await.context("the journal cannot be written")?;
+        let first = async {
+            started(&context, settings.start_paused).await?;
+            pauses::widen(&context).await.context("the journal cannot be written")
+        };
+        // A disk that hangs is as bad as one that says no: what an earlier process left drained is readmitted.
+        let first = tokio::time::timeout(FIRST_WORDS, first).await;
+        first.with_context(|| format!("the journal's disk has not answered for {} s", FIRST_WORDS.as_secs()))??;
         let telemetry = Arc::new(Telemetry::new(env!("CARGO_PKG_VERSION")));
         for playbook in context.playbooks().iter() {
             telemetry.playbook(&playbook.name);
@@ -162,7 +172,8 @@ impl App {
         let (known, url, counts, end) = (context.clone(), settings.external_url.clone(), Arc::clone(&telemetry), paging.clone());
         rest.spawn(kept("paging", clock(), move || keep_paging(known.clone(), url.clone(), Arc::clone(&counts), end.clone())));
         let (known, counts) = (context.clone(), Arc::clone(&telemetry));
-        rest.spawn(kept("counting", clock(), move || count_closed(known.clone(), Arc::clone(&counts))));
+        let counted = Arc::new(AtomicU64::new(*context.journal.watch_closed().borrow()));
+        rest.spawn(kept("counting", clock(), move || count_closed(known.clone(), Arc::clone(&counts), Arc::clone(&counted))));
         let Retention { bounds, check_every, audit_jsonl } = settings.retention;
         let follower = Follower::start(context.journal.clone(), &settings.state_dir, audit_jsonl)?;
         let (known, written) = (context.clone(), follower.written());
@@ -238,13 +249,15 @@ impl App {
         }
         if runs.is_err() {
             tracing::error!(?within, "a run did not come to a safe point; what is drained in our name is readmitted without it");
-            bounded("readmitting", recover::release(&self.context)).await;
+        }
+        if runs.is_err() || self.context.journal.trouble().is_some() {
+            bounded("readmitting", async { _ = recover::release(&self.context).await }).await;
         }
         self.paging.cancel();
         self.rest.close();
         bounded("the last page", self.rest.wait()).await;
         let flush = async {
-            reconcile(&self.context).await;
+            recover::release_orphans(&self.context).await;
             self.follower.stop().await;
         };
         bounded("audit.jsonl", flush).await;
@@ -327,7 +340,10 @@ async fn keep_reconciling(context: Context, episodes: Episodes, doors: Arc<watch
             () = context.world.clock.sleep(RECONCILE_EVERY) => {}
             () = context.shutdown.cancelled() => return,
         }
-        reconcile(&context).await;
+        tokio::select! {
+            _ = reconcile(&context) => {}
+            () = context.shutdown.cancelled() => return,
+        }
         episodes.adopt();
         if *doors.borrow() != Some(true) {
             try_doors(&context, &doors).await;
@@ -336,9 +352,9 @@ async fn keep_reconciling(context: Context, episodes: Episodes, doors: Arc<watch
 }
 
 /// Counts what the journal says was closed, so that a metric and the audit cannot disagree.
-async fn count_closed(context: Context, telemetry: Arc<Telemetry>) {
+/// `counted`: up to this entry.
+async fn count_closed(context: Context, telemetry: Arc<Telemetry>, counted: Arc<AtomicU64>) {
     let mut journal = context.journal.watch_closed();
-    let mut seen = *journal.borrow_and_update();
     loop {
         tokio::select! {
             changed = journal.changed() => if changed.is_err() { return },
@@ -346,12 +362,12 @@ async fn count_closed(context: Context, telemetry: Arc<Telemetry>) {
         }
         // In bounded pages.
         loop {
-            match context.journal.closed_after(seen, 500).await {
+            match context.journal.closed_after(counted.load(Ordering::Relaxed), 500).await {
                 Ok(closed) if closed.is_empty() => break,
                 Ok(closed) => {
                     for found in &closed {
                         telemetry.record_closed(&found.record);
-                        seen = seen.max(found.record.seq);
+                        counted.fetch_max(found.record.seq, Ordering::Relaxed);
                     }
                 }
                 Err(error) => {

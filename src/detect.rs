@@ -75,6 +75,10 @@ pub async fn take_in(context: &Context, group: AlertGroup) -> Result<TakenIn, Un
     if heard.iter().all(Option::is_some) {
         return Ok(TakenIn { receipts: heard.into_iter().flatten().collect(), touched: Vec::new() });
     }
+    // What waits for a disk is in memory, and Alertmanager delivers again.
+    if let Some(why) = context.journal.trouble().filter(|_| context.journal.hangs()) {
+        return Err(Unavailable::new(Reason::StoreUnavailable, why));
+    }
     let others = alerts.into_iter().zip(&heard).filter(|(_, heard)| heard.is_none());
     let claims: Vec<Claim> = others.map(|(alert, _)| claim(&playbooks, alert)).collect();
     let origin = Origin { receiver, group_key, truncated, host: context.host.clone() };

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 
+use crate::act::hands::Hands;
 use crate::act::scribe::{Scribe, Settled};
 use crate::act::{self, Acted, abort, recover};
 use crate::audit::journal::Journal;
@@ -48,6 +49,8 @@ pub struct Context {
     pub looks: Looks,
     /// Deliveries come first.
     pub rush: Rush,
+    /// What is being done outside and is not written yet.
+    pub hands: Hands,
     pub journal: Journal,
     pub playbooks: Arc<RwLock<Arc<Vec<Playbook>>>>,
     pub limits: Limits,

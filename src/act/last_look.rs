@@ -29,7 +29,7 @@ const LOOKS: u32 = 3;
 const WRITTEN: SignedDuration = SignedDuration::from_millis(250);
 /// How old the evidence may be when the drain begins: what the rail lets pass, and what the commit of the intent, the capture
 /// and the last look take where nothing stalls.
-const EVIDENCE: SignedDuration = SignedDuration::from_secs(45);
+const EVIDENCE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Leave to order one step: what a last look came to. The step's start has to be on disk before its order, and a disk that stalls
 /// in that very commit makes the look old.

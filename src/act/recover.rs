@@ -20,10 +20,11 @@ use crate::act::steps::{Steps, readmit, restarted_after_all};
 use crate::act::{Acted, abort};
 use crate::decide::decision::Plan;
 use crate::decide::playbook::Mode;
-use crate::event::{Draft, Event, Intent, Record, Step};
+use crate::event::{Draft, Event, Intent, Record, RecordId, Step};
 use crate::mutant::{Mutant, off};
 use crate::pipeline::{Context, Ending};
 use crate::reason::{Outcome, Reason};
+use crate::target::ServerPath;
 use crate::world::Call;
 
 /// How long a call that was cut off by a crash may still be at work in the Engine.
@@ -103,52 +104,70 @@ async fn restarted(context: &Context, record: &Record, plan: &Plan) -> Result<bo
 }
 
 /// Readmits whatever is drained in our name, whoever's record it is and whether or not it can be written down: for a
-/// process that cannot start, or whose journal hangs. The next one that can write finds it readmitted, and so does a run that
-/// waits for its disk: its last look says that the drain is lost.
-pub async fn release(context: &Context) {
-    let drained: Vec<_> = context.journal.read(|state| state.books.drained.keys().cloned().collect());
-    for server in drained {
-        match readmit(&context.world, &server, true).await {
-            Ok(detail) => tracing::warn!(%server, detail, "readmitted, because the journal cannot be waited for"),
-            Err(error) => tracing::error!(%server, %error, "a server is drained in our name and cannot be readmitted"),
-        }
-    }
-}
-
-/// Compares the balancer with the journal and readmits what is drained in our name without an open record.
-/// Returns how many servers are still drained in our name although nobody works on them.
-pub async fn reconcile(context: &Context) -> usize {
-    if off(Mutant::Reconcile) {
-        return 0;
-    }
-    // Every way to a readmit leads through the journal, but for this one.
-    if !context.journal.answers().await {
-        release(context).await;
-        return context.journal.read(|state| state.books.drained.len());
-    }
-    let orphans = context.journal.read(|state| {
-        let orphan = |record: &crate::event::RecordId| !state.open.contains_key(record);
-        let drained = state.books.drained.iter().filter(|(_, drained)| orphan(&drained.record));
-        drained.map(|(server, drained)| (server.clone(), drained.record)).collect::<Vec<_>>()
-    });
+/// process that cannot start or has to stop, and for one whose journal hangs. What is being restarted at this moment waits, and what
+/// was readmitted before is left alone: by now it may be somebody else's drain. The next process finds it readmitted, and so does a
+/// run that waits for its disk: its last look says that the drain is lost.
+pub async fn release(context: &Context) -> usize {
     let mut left = 0;
-    for (server, record) in orphans {
-        match readmit(&context.world, &server, false).await {
+    for (server, record) in context.hands.left(drained(context)) {
+        match readmit(&context.world, &server, true).await {
             Ok(detail) => {
-                let now = context.world.clock.now();
-                let detail = format!("drained by record {record}, which is closed: {detail}");
-                tracing::warn!(%server, %record, %detail, "readmitted");
-                let append = context.journal.append(Draft::global(now, Event::Readmitted { server, detail }));
-                match tokio::time::timeout(WRITTEN, append).await {
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => tracing::error!(%error, "the readmit is done but could not be written"),
-                    Err(_) => tracing::error!("the readmit is done, and the journal takes its time to write it"),
-                }
+                context.hands.drain_is_over(&server, record);
+                tracing::warn!(%server, %record, detail, "readmitted, and not written down");
             }
             Err(error) => {
                 left += 1;
                 tracing::error!(%server, %record, %error, "a server is drained in our name and cannot be readmitted");
             }
+        }
+    }
+    left
+}
+
+fn drained(context: &Context) -> Vec<(ServerPath, RecordId)> {
+    context.journal.read(|state| {
+        let drained = state.books.drained.iter();
+        drained.map(|(server, drained)| (server.clone(), drained.record)).collect()
+    })
+}
+
+/// Compares the balancer with the journal and readmits what is drained in our name without an open record; everything, when the
+/// journal hangs. Returns how many servers are still drained in our name although nobody works on them.
+pub async fn reconcile(context: &Context) -> usize {
+    if off(Mutant::Reconcile) {
+        return 0;
+    }
+    // Every way to a readmit leads through the journal, but for this one.
+    match context.journal.answers().await {
+        true => release_orphans(context).await,
+        false => release(context).await,
+    }
+}
+
+/// As [`reconcile`], without asking the journal's writer first: for a process that stops, and what it does last has a bound.
+pub async fn release_orphans(context: &Context) -> usize {
+    let orphan = |(_, record): &(ServerPath, RecordId)| context.journal.read(|state| !state.open.contains_key(record));
+    let mut left = 0;
+    let mut written = Vec::new();
+    for (server, record) in drained(context).into_iter().filter(orphan) {
+        match readmit(&context.world, &server, false).await {
+            Ok(detail) => {
+                let detail = format!("drained by record {record}, which is closed: {detail}");
+                tracing::warn!(%server, %record, %detail, "readmitted");
+                written.push(Draft::global(context.world.clock.now(), Event::Readmitted { server, detail }));
+            }
+            Err(error) => {
+                left += 1;
+                tracing::error!(%server, %record, %error, "a server is drained in our name and cannot be readmitted");
+            }
+        }
+    }
+    // After all of them: a disk that hangs by now holds none of them up.
+    for draft in written {
+        match tokio::time::timeout(WRITTEN, context.journal.append(draft)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the readmit is done but could not be written"),
+            Err(_) => tracing::error!("the readmit is done, and the journal takes its time to write it"),
         }
     }
     left

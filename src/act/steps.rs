@@ -90,6 +90,9 @@ impl Steps<'_> {
         leave.still().await.inspect_err(|ending| {
             self.end(step, Call::Failed(format!("not ordered: {}", ending.detail)), note_held_back());
             self.scribe.hold_back(step);
+            if step == Step::Drain {
+                self.context.hands.drain_is_over(&self.plan.server, self.scribe.record());
+            }
         })
     }
 
@@ -208,6 +211,7 @@ impl Steps<'_> {
     /// One restart call. Returns when it was begun, provided that the container did restart.
     pub async fn restart(&mut self, leave: Leave<'_>) -> Result<Timestamp, Ending> {
         let acted_at = self.start(Step::Restart).await?;
+        let _restarting = self.context.hands.restarting(&self.plan.server);
         self.still(leave, Step::Restart).await?;
         let bound = Duration::from_secs(u64::from(self.plan.grace_seconds)) + ENGINE_MARGIN;
         let call = self.context.world.engine.restart(&self.plan.container, self.plan.grace_seconds, bound).await;
@@ -276,23 +280,24 @@ impl Steps<'_> {
                 Err(why) => last = why,
             }
         }
-        // The reconciler takes over when the record is closed, which a journal that cannot be written puts off.
+        self.readmitted(Call::Failed(last.clone()), json!({ "server": self.plan.server })).await;
+        self.go_on_readmitting().await;
+        Err(Ending::failed(Reason::ReadmitFailed, format!("{}: {last}; it is tried again until it works", self.plan.server)))
+    }
+
+    /// The reconciler takes over when the record is closed, which a journal that cannot be written puts off. Nothing is written here
+    /// either: the reconciler finds it readmitted, and says so.
+    async fn go_on_readmitting(&self) {
         while self.context.journal.trouble().is_some() {
             tokio::select! {
                 biased;
-                () = self.context.shutdown.cancelled() => break,
+                () = self.context.shutdown.cancelled() => return,
                 () = self.context.world.clock.sleep(READMIT_AGAIN) => {}
             }
-            match readmit(&self.context.world, &self.plan.server, self.drain_unknown).await {
-                Ok(note) => {
-                    self.readmitted(Call::Done, json!({ "server": self.plan.server, "note": note })).await;
-                    return Ok(());
-                }
-                Err(why) => last = why,
+            if readmit(&self.context.world, &self.plan.server, self.drain_unknown).await.is_ok() {
+                return;
             }
         }
-        self.readmitted(Call::Failed(last.clone()), json!({ "server": self.plan.server })).await;
-        Err(Ending::failed(Reason::ReadmitFailed, format!("{}: {last}; it is tried again until it works", self.plan.server)))
     }
 }
 

@@ -125,10 +125,6 @@ impl FrontDesk {
 #[async_trait]
 impl Desk for FrontDesk {
     async fn take_in(&self, group: AlertGroup) -> Result<Vec<Receipt>, Unavailable> {
-        // What waits for a disk is in memory, and Alertmanager delivers again.
-        if let Some(why) = self.context.journal.trouble().filter(|_| self.context.journal.hangs()) {
-            return Err(Unavailable::new(Reason::StoreUnavailable, why));
-        }
         // In a task of its own: a caller who hangs up must not leave a record on disk that nobody looks at.
         let (context, episodes) = (self.context.clone(), self.episodes.clone());
         let taken = tokio::spawn(async move {

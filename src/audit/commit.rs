@@ -48,7 +48,7 @@ pub(super) struct Published {
     pub trouble: RwLock<Option<String>>,
     /// The writer does not answer: nothing fails, and nothing is written.
     pub hangs: AtomicBool,
-    /// Drills: nobody is answered while this is set.
+    /// Drills: everybody waits while this is set.
     pub hung: AtomicBool,
     /// Drills: the next commits fail as on a full disk.
     pub full: AtomicBool,

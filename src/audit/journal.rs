@@ -125,11 +125,11 @@ impl Journal {
         T: Send + 'static,
         F: FnOnce(&State) -> (Vec<Draft>, T) + Send + 'static,
     {
+        self.hung().await;
         let (reply, answer) = oneshot::channel();
         self.queue(Box::new(Transaction { body: Some(body), value: None, reply }))?;
         let answer = answer.await.unwrap_or(Err(JournalError::Closed));
         self.stalled(&answer).await;
-        self.hung().await;
         answer
     }
 
@@ -198,7 +198,7 @@ impl Journal {
         self.inner.published.commits.load(Ordering::Relaxed)
     }
 
-    /// Why the last commit failed, or that the writer does not answer; none once a commit succeeds.
+    /// Why the last commit failed, until one succeeds; or that the writer hangs, until it answers when it is asked ([`Journal::answers`]).
     pub fn trouble(&self) -> Option<String> {
         let failed = self.inner.published.trouble.read().unwrap_or_else(PoisonError::into_inner).clone();
         failed.or_else(|| self.hangs().then(hang::said))

@@ -48,6 +48,8 @@ pub fn start(log: &Log) -> WorkerGuard {
     if let Err(error) = started {
         eprintln!("remediator: logging could not be started: {error}");
     }
+    // The usual way is to write to standard error at once, and to wait for whoever reads it.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     guard
 }
 

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::act::hands::Hands;
 use crate::act::recover::reconcile;
 use crate::alert::{Alert, AlertGroup, AlertStatus};
 use crate::api::desk::{Receipt, Unavailable};
@@ -68,6 +69,7 @@ impl Bench {
             world: sim.world(),
             looks: Looks::default(),
             rush: Rush::default(),
+            hands: Hands::default(),
             journal,
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             // The settings' own defaults.
@@ -117,6 +119,7 @@ impl Bench {
             world: self.sim.world(),
             looks: Looks::default(),
             rush: Rush::default(),
+            hands: Hands::default(),
             journal,
             shutdown: CancellationToken::new(),
             ..self.context.clone()

@@ -27,7 +27,7 @@ use crate::target::{PlaybookName, ServiceName};
 /// How far the program's clock may be off without being noticed: two scrapes, and what Confirm grants beyond them.
 pub const SLACK: SignedDuration = SignedDuration::from_secs(45);
 /// How old the evidence may be at the drain, with the drain's own way to the balancer.
-pub const STALE: SignedDuration = SignedDuration::from_secs(50);
+pub const STALE: SignedDuration = SignedDuration::from_secs(35);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
@@ -97,6 +97,8 @@ struct Walk<'a> {
     drains: Vec<(Timestamp, &'a Act, PlaybookName)>,
     /// Restart calls, whatever became of them.
     restarts: BTreeMap<RecordId, u32>,
+    /// Records whose process died between the restart's start and its end: whether it was ordered, nobody knows any more.
+    cut_off: BTreeSet<RecordId>,
     /// When the pager last went or came.
     pager_at: Option<Timestamp>,
     /// When a silence of the service last came or went.
@@ -131,6 +133,7 @@ impl<'a> Walk<'a> {
             fold: State::default(),
             drains: Vec::new(),
             restarts: BTreeMap::new(),
+            cut_off: BTreeSet::new(),
             pager_at: None,
             silenced_at: BTreeMap::new(),
             opened: BTreeSet::new(),
@@ -187,7 +190,9 @@ impl<'a> Walk<'a> {
         if live && record.ordered(Step::Drain) && !record.began(Step::Readmit) {
             self.broken(Invariant::I8, Some(entry.at), format!("{} drained and was closed without a readmit", record.id));
         }
-        if record.judgement.is_some() && !self.restarts.contains_key(&record.id) {
+        // Somebody else's restart is taken for its own by a run that was cut off in it.
+        let ordered = self.restarts.contains_key(&record.id) || self.cut_off.contains(&record.id);
+        if record.judgement.is_some() && !ordered {
             self.broken(Invariant::I4, Some(entry.at), format!("{} is judged by a restart that nobody asked for", record.id));
         }
     }
@@ -204,7 +209,11 @@ impl<'a> Walk<'a> {
             Noted::Delivery(delivery) => self.delivery(note.at, delivery),
             Noted::Silent(why) => self.broken(Invariant::I12, Some(note.at), why.clone()),
             Noted::Unsaid(why) => self.broken(Invariant::I5, Some(note.at), why.clone()),
-            Noted::Fault(_) | Noted::Started | Noted::DidNotStart | Noted::Died | Noted::Stopped | Noted::Calm => {}
+            Noted::Died => {
+                let restarting = self.fold.records().filter(|record| record.running() == Some(Step::Restart));
+                self.cut_off.extend(restarting.map(|record| record.id));
+            }
+            Noted::Fault(_) | Noted::Started | Noted::DidNotStart | Noted::Stopped | Noted::Calm => {}
         }
     }
 

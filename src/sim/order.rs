@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 
+use crate::act::hands::Hands;
 use crate::alert::Alert;
 use crate::audit::JournalError;
 use crate::audit::journal::Journal;
@@ -49,6 +50,7 @@ async fn tell(seed: u64, otherwise: bool) -> Result<Account, JournalError> {
         world: sim.world(),
         looks: Looks::default(),
         rush: Rush::default(),
+        hands: Hands::default(),
         journal: Journal::in_memory()?,
         playbooks: Arc::new(RwLock::new(Arc::new(scenario.playbooks.clone()))),
         watchdog: Arc::new(Watchdog::new(None, Period::from_secs(600))),

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::act::hands::Hands;
 use crate::act::recover;
 use crate::api::desk::Receipt;
 use crate::api::{Face, Limits};
@@ -211,6 +212,7 @@ impl Stage {
             world: sim.world(),
             looks: Looks::default(),
             rush: Rush::default(),
+            hands: Hands::default(),
             journal: Journal::in_memory()?,
             playbooks: Arc::new(RwLock::new(Arc::new(scenario.playbooks.clone()))),
             watchdog: Arc::new(Watchdog::new(None, Period::from_secs(600))),
@@ -242,6 +244,7 @@ impl Stage {
             world: sim.world(),
             looks: Looks::default(),
             rush: Rush::default(),
+            hands: Hands::default(),
             shutdown: CancellationToken::new(),
             ..self.base.clone()
         };

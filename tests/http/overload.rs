@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock, mpsc};
 use std::time::Duration;
 
+use remediator::act::hands::Hands;
 use remediator::api::{self, Face};
 use remediator::app::desk::FrontDesk;
 use remediator::audit::JournalError;
@@ -49,6 +50,7 @@ impl Real {
             world: inventory().world(),
             looks: Looks::default(),
             rush: Rush::default(),
+            hands: Hands::default(),
             journal: Journal::open(folder.path()).expect("a journal"),
             playbooks: Arc::new(RwLock::new(Arc::new(playbooks))),
             limits: Limits { fleet: Rate { per: minute, burst: 5 }, group: Rate { per: minute, burst: 3 } },

@@ -14,7 +14,7 @@ use remediator::sim::shop::inventory;
 
 use crate::kit::*;
 
-fn alert(labels: &[(&str, &str)]) -> Alert {
+pub fn alert(labels: &[(&str, &str)]) -> Alert {
     let labels = labels.iter().copied().collect::<LabelSet>();
     let (annotations, generator_url) = (LabelSet::default(), String::new());
     Alert { status: AlertStatus::Firing, labels, annotations, starts_at: None, generator_url }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use remediator::act::hands::Hands;
 use remediator::act::steps::safe_point_within;
 use remediator::detect::look::Looks;
 use remediator::detect::rush::Rush;
@@ -119,6 +120,7 @@ async fn a_question_without_an_answer_holds_nothing_up() {
         world,
         looks: Looks::default(),
         rush: Rush::default(),
+        hands: Hands::default(),
         shutdown: CancellationToken::new(),
         ..bench.context.clone()
     };

@@ -61,7 +61,7 @@ impl Journal {
         self.inner.published.stalled.store(millis, Ordering::Relaxed);
     }
 
-    /// For drills: while `true`, everybody waits for an answer, as by a disk that hangs. What they asked for is done.
+    /// For drills: while `true` everybody waits and nothing is done, as by a disk that hangs.
     pub fn pretend_hung(&self, hung: bool) {
         self.inner.published.hung.store(hung, Ordering::Relaxed);
     }

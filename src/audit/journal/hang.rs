@@ -14,9 +14,11 @@ const LOOKS: u32 = 2;
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Journal {
-    /// Whether the writer answers. While it does not, that is known as [`Journal::trouble`].
+    /// Whether the writer answers, or commits at least what came before. While it does not, that is known as [`Journal::trouble`],
+    /// until it is asked again and answers.
     pub async fn answers(&self) -> bool {
         let mut answers = false;
+        let commits = self.commits();
         for _ in 0..LOOKS {
             // It drafts nothing, so that nothing is left of it when nobody waits any more.
             let look = async {
@@ -34,10 +36,12 @@ impl Journal {
                 break;
             }
         }
+        // A long queue before a slow disk.
+        answers |= self.commits() != commits;
         let published = &self.inner.published;
         if published.hangs.swap(!answers, Ordering::Relaxed) == answers {
             if !answers {
-                tracing::error!("{}", said());
+                tracing::error!("the journal's writer does not answer");
             }
             published.seq.send_modify(|_| {});
         }

@@ -10,9 +10,9 @@ use crate::event::{Intent, Record, Step};
 use crate::sim::What;
 use crate::sim::ledger::Act;
 
-/// How long Prometheus may have been blind when we begin: what it saw last is still younger than two scrapes, and then
-/// comes a run's own patience.
-const BLIND: SignedDuration = SignedDuration::from_secs(50);
+/// How long Prometheus may have been blind when we begin: what it saw last was younger than two scrapes when it was asked, and
+/// since then the evidence may have become as old as [`STALE`].
+const BLIND: SignedDuration = SignedDuration::from_secs(65);
 /// How old evidence is that was gathered without delay.
 const SEEN: SignedDuration = SignedDuration::from_secs(1);
 
