@@ -61,6 +61,9 @@ use crate::world::World;
 const COUNT_AGAIN: Duration = Duration::from_secs(5);
 /// How often the balancer is compared with the journal, and the doors are tried.
 const RECONCILE_EVERY: Duration = Duration::from_secs(10);
+/// How often a process that cannot start tries to readmit what an earlier one left drained, and what it waits in between.
+const RELEASES: u32 = 3;
+const RELEASE_AGAIN: Duration = Duration::from_secs(5);
 /// For the first entries of a process.
 const FIRST_WORDS: Duration = Duration::from_secs(30);
 /// For each of the things that are done last when stopping: readmitting, paging, the file, the journal.
@@ -139,8 +142,17 @@ impl App {
             Err(error) => {
                 // An earlier process may have left a server drained, and nobody else will readmit it.
                 context.shutdown.cancel();
-                recover::release(&context).await;
+                for _ in 0..RELEASES {
+                    if recover::release(&context).await == 0 {
+                        break;
+                    }
+                    context.world.clock.sleep(RELEASE_AGAIN).await;
+                }
+                // So that a disk that hangs is paged for, too.
+                context.journal.answers().await;
                 page::send_once(&context, &external_url).await;
+                // Not for as long as its disk takes.
+                bounded("the journal", context.journal.close()).await;
                 Err(error)
             }
         }
@@ -243,7 +255,13 @@ impl App {
         // First of all, so that no drain and no restart begins any more.
         self.context.shutdown.cancel();
         let runs = tokio::time::timeout(within, self.episodes.stopped());
-        let (stopped, runs) = tokio::join!(self.server.stop(CLOSE_WITHIN), runs);
+        // Runs that wait for a disk that hangs come to no safe point, and what they drained does not wait with them.
+        let hangs = async {
+            if !self.context.journal.answers().await {
+                recover::release(&self.context).await;
+            }
+        };
+        let (stopped, runs, ()) = tokio::join!(self.server.stop(CLOSE_WITHIN), runs, hangs);
         if stopped.cut > 0 {
             tracing::warn!(connections = stopped.cut, "answers that took too long were cut off");
         }

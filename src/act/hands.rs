@@ -16,6 +16,8 @@ struct Known {
     restarting: BTreeSet<ServerPath>,
     /// Drains that are ours no more, or never were, whatever the books say.
     over: BTreeSet<(ServerPath, RecordId)>,
+    /// Drains that their run could not undo, and does not try to any more.
+    given_up: BTreeSet<(ServerPath, RecordId)>,
 }
 
 /// A restart call is under way for as long as this lives, or what became of it is being looked up.
@@ -41,12 +43,30 @@ impl Hands {
         self.known().over.insert((server.clone(), record));
     }
 
-    /// Of what the books have as drained, what has to be readmitted, and may be. The rest of what was over is forgotten.
+    pub fn is_over(&self, server: &ServerPath, record: RecordId) -> bool {
+        self.known().over.contains(&(server.clone(), record))
+    }
+
+    /// The record's run has tried to readmit the server for long enough.
+    pub fn give_up(&self, server: &ServerPath, record: RecordId) {
+        self.known().given_up.insert((server.clone(), record));
+    }
+
+    pub fn has_given_up(&self, server: &ServerPath, record: RecordId) -> bool {
+        self.known().given_up.contains(&(server.clone(), record))
+    }
+
+    /// Of what the books have as drained, what has to be readmitted, and may be.
     pub fn left(&self, drained: Vec<(ServerPath, RecordId)>) -> Vec<(ServerPath, RecordId)> {
-        let mut known = self.known();
-        let books: BTreeSet<_> = drained.iter().cloned().collect();
-        known.over.retain(|over| books.contains(over));
+        let known = self.known();
         drained.into_iter().filter(|one| !known.over.contains(one) && !known.restarting.contains(&one.0)).collect()
+    }
+
+    /// Forgets what the books know by now.
+    pub fn forget_all_but(&self, drained: &[(ServerPath, RecordId)]) {
+        let mut known = self.known();
+        known.over.retain(|one| drained.contains(one));
+        known.given_up.retain(|one| drained.contains(one));
     }
 }
 

@@ -83,6 +83,7 @@ async fn end_what_was_running(context: &Context, scribe: &mut Scribe, record: &R
     let Some(step) = record.running() else { return };
     let call = match step {
         Step::Restart => {
+            let _restarting = context.hands.restarting(&plan.server);
             context.world.clock.sleep(SETTLE).await;
             restarted_after_all(&context.world, plan, "remediator stopped during the call").await
         }
@@ -146,15 +147,25 @@ pub async fn reconcile(context: &Context) -> usize {
 
 /// As [`reconcile`], without asking the journal's writer first: for a process that stops, and what it does last has a bound.
 pub async fn release_orphans(context: &Context) -> usize {
-    let orphan = |(_, record): &(ServerPath, RecordId)| context.journal.read(|state| !state.open.contains_key(record));
+    let (hands, drained) = (&context.hands, drained(context));
+    hands.forget_all_but(&drained);
+    // Nobody works on it, or somebody who does nothing more for it and waits for the journal.
+    let orphan = |(server, record): &(ServerPath, RecordId)| {
+        context.journal.read(|state| !state.open.contains_key(record)) || hands.has_given_up(server, *record)
+    };
     let mut left = 0;
-    let mut written = Vec::new();
-    for (server, record) in drained(context).into_iter().filter(orphan) {
+    let mut done = Vec::new();
+    for (server, record) in drained.into_iter().filter(orphan) {
+        // Once is enough: whoever drains it by now is somebody else.
+        if hands.is_over(&server, record) {
+            done.push((server, record, "readmitted before".to_owned()));
+            continue;
+        }
         match readmit(&context.world, &server, false).await {
             Ok(detail) => {
-                let detail = format!("drained by record {record}, which is closed: {detail}");
                 tracing::warn!(%server, %record, %detail, "readmitted");
-                written.push(Draft::global(context.world.clock.now(), Event::Readmitted { server, detail }));
+                hands.drain_is_over(&server, record);
+                done.push((server, record, detail));
             }
             Err(error) => {
                 left += 1;
@@ -163,8 +174,15 @@ pub async fn release_orphans(context: &Context) -> usize {
         }
     }
     // After all of them: a disk that hangs by now holds none of them up.
-    for draft in written {
-        match tokio::time::timeout(WRITTEN, context.journal.append(draft)).await {
+    for (server, record, detail) in done {
+        let at = context.world.clock.now();
+        let written = context.journal.transact(move |state| {
+            // By now another record may have drained it.
+            let ours = state.books.drained.get(&server).is_some_and(|drained| drained.record == record);
+            let detail = format!("drained by record {record}: {detail}");
+            (ours.then(|| Draft::global(at, Event::Readmitted { server, detail })).into_iter().collect(), ())
+        });
+        match tokio::time::timeout(WRITTEN, written).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::error!(%error, "the readmit is done but could not be written"),
             Err(_) => tracing::error!("the readmit is done, and the journal takes its time to write it"),

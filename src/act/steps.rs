@@ -34,9 +34,6 @@ const READMIT_RETRIES: [Duration; 6] = [
     Duration::from_secs(5),
 ];
 
-/// Between further attempts, while the record cannot be closed.
-const READMIT_AGAIN: Duration = Duration::from_secs(10);
-
 /// How long a run takes at most, once the program is to stop, to the point where it may be left: nothing is drained, and
 /// no call is under way. Worst is an order that comes with the restart: the Engine's answer, a look at what became of it
 /// without one, and all attempts to readmit, while the Engine and the balancer use up their time-outs each time.
@@ -265,39 +262,32 @@ impl Steps<'_> {
         self.scribe.note(now, Event::StepEnded { step: Step::Readmit, call, note }).await;
     }
 
-    /// The server takes traffic again. Blocked by nothing: not by a pause, a breaker, an expired permit or the journal.
+    /// The server takes traffic again. Blocked by nothing: not by a pause, a breaker, an expired permit or a journal that fails; where
+    /// the journal hangs, the reconciler comes first.
     pub async fn readmit(&mut self) -> Result<(), Ending> {
-        let now = self.now();
+        let (now, hands, record) = (self.now(), self.context.hands.clone(), self.scribe.record());
         self.scribe.note(now, Event::StepStarted { step: Step::Readmit }).await;
         let mut last = String::new();
         for wait in READMIT_RETRIES {
             self.context.world.clock.sleep(wait).await;
-            match readmit(&self.context.world, &self.plan.server, self.drain_unknown).await {
+            // Whoever drains it by now is somebody else.
+            let readmitted = match hands.is_over(&self.plan.server, record) {
+                true => Ok("readmitted before, while the journal hung".to_owned()),
+                false => readmit(&self.context.world, &self.plan.server, self.drain_unknown).await,
+            };
+            match readmitted {
                 Ok(note) => {
+                    hands.drain_is_over(&self.plan.server, record);
                     self.readmitted(Call::Done, json!({ "server": self.plan.server, "note": note })).await;
                     return Ok(());
                 }
                 Err(why) => last = why,
             }
         }
+        // Before its end is written, which a full disk puts off: the reconciler takes over.
+        hands.give_up(&self.plan.server, record);
         self.readmitted(Call::Failed(last.clone()), json!({ "server": self.plan.server })).await;
-        self.go_on_readmitting().await;
         Err(Ending::failed(Reason::ReadmitFailed, format!("{}: {last}; it is tried again until it works", self.plan.server)))
-    }
-
-    /// The reconciler takes over when the record is closed, which a journal that cannot be written puts off. Nothing is written here
-    /// either: the reconciler finds it readmitted, and says so.
-    async fn go_on_readmitting(&self) {
-        while self.context.journal.trouble().is_some() {
-            tokio::select! {
-                biased;
-                () = self.context.shutdown.cancelled() => return,
-                () = self.context.world.clock.sleep(READMIT_AGAIN) => {}
-            }
-            if readmit(&self.context.world, &self.plan.server, self.drain_unknown).await.is_ok() {
-                return;
-            }
-        }
     }
 }
 

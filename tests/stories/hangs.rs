@@ -87,8 +87,13 @@ async fn somebodys_drain_is_not_undone_because_the_journal_hangs() {
     deliver(&bench).await;
     assert!(bench.until(mins(1), drained).await && bench.until(mins(1), |bench| !drained(bench)).await, "not readmitted");
     by_hand(&bench);
-    bench.run_for(mins(3)).await;
+    bench.run_for(mins(1)).await;
     assert!(drained(&bench), "somebody's drain was undone");
+    // Nor is it taken for ours when the disk is back.
+    bench.context.journal.pretend_hung(false);
+    is(&finished(&bench).await, Outcome::Interrupted, Reason::DrainLost);
+    bench.run_for(mins(1)).await;
+    assert!(drained(&bench) && restarts(&bench).is_empty(), "somebody's drain was taken for ours");
 
     let bench = crate::kit::bench().await;
     let journal = bench.context.journal.clone();
