@@ -177,8 +177,10 @@ pub async fn release_orphans(context: &Context) -> usize {
     for (server, record, detail) in done {
         let at = context.world.clock.now();
         let written = context.journal.transact(move |state| {
-            // By now another record may have drained it.
+            // By now another record may have drained it. One that is open has a readmit of its own to write, and its next process would
+            // find a drain that is no longer in the books.
             let ours = state.books.drained.get(&server).is_some_and(|drained| drained.record == record);
+            let ours = ours && !state.open.contains_key(&record);
             let detail = format!("drained by record {record}: {detail}");
             (ours.then(|| Draft::global(at, Event::Readmitted { server, detail })).into_iter().collect(), ())
         });
