@@ -148,7 +148,7 @@ async fn every_crash() {
 /// Once and again: dies after each sync of the journal and at each call that changes something outside, and in the life that follows dies
 /// or fails at each of these.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "ten minutes: make crash"]
+#[ignore = "twenty minutes: make crash"]
 async fn every_second_crash() {
     let begun = Instant::now();
     let only = std::env::var("CRASH_ONLY").unwrap_or_default();

@@ -164,44 +164,27 @@ async fn a_writer_that_is_held_up_is_noticed() {
 }
 
 /// The disk is full, so that the record stays open and is nobody's whom the reconciler knows; and the balancer is away for longer than
-/// a readmit is tried.
+/// a readmit is tried. It fills up before the readmit is begun, or between its start and its end.
 #[tokio::test(start_paused = true)]
 async fn a_readmit_that_failed_is_tried_again_although_the_disk_is_full() {
-    let bench = bench().await;
-    let journal = bench.context.journal.clone();
-    bench.sim.at(When::After, Point::Restart, 1, move |sim| {
-        journal.pretend_full(true);
-        sim.with(|state| state.balancer.down = true);
-    });
-    leaking(&bench, &[TWO]).await;
-    deliver(&bench).await;
-    assert!(bench.until(mins(2), |bench| restarts(bench) == [TWO]).await, "not restarted");
-    bench.run_for(mins(5)).await;
-    assert!(drained(&bench));
-    bench.sim.with(|state| state.balancer.down = false);
-    bench.run_for(secs(15)).await;
-    assert!(!drained(&bench), "left drained for as long as the disk is full");
-    bench.context.journal.pretend_full(false);
-    is(&finished(&bench).await, Outcome::ActionFailed, Reason::ReadmitFailed);
-    bench.run_for(secs(15)).await;
-    all_serve(&bench);
-}
-
-/// As above, on a disk that fills up after the readmit was begun and before its end is written.
-#[tokio::test(start_paused = true)]
-async fn nor_does_it_matter_when_the_disk_filled_up() {
-    let bench = bench().await;
-    let journal = bench.context.journal.clone();
-    bench.sim.at(When::Before, Point::Ready, 1, move |sim| {
-        journal.pretend_full(true);
-        sim.with(|state| state.balancer.down = true);
-    });
-    leaking(&bench, &[TWO]).await;
-    deliver(&bench).await;
-    assert!(bench.until(mins(2), |bench| restarts(bench) == [TWO]).await, "not restarted");
-    bench.run_for(mins(5)).await;
-    assert!(drained(&bench));
-    bench.sim.with(|state| state.balancer.down = false);
-    bench.run_for(secs(15)).await;
-    assert!(!drained(&bench), "left drained for as long as the disk is full");
+    for (when, point) in [(When::After, Point::Restart), (When::Before, Point::Ready)] {
+        let bench = bench().await;
+        let journal = bench.context.journal.clone();
+        bench.sim.at(when, point, 1, move |sim| {
+            journal.pretend_full(true);
+            sim.with(|state| state.balancer.down = true);
+        });
+        leaking(&bench, &[TWO]).await;
+        deliver(&bench).await;
+        assert!(bench.until(mins(2), |bench| restarts(bench) == [TWO]).await, "not restarted");
+        bench.run_for(mins(5)).await;
+        assert!(drained(&bench));
+        bench.sim.with(|state| state.balancer.down = false);
+        bench.run_for(secs(15)).await;
+        assert!(!drained(&bench), "left drained for as long as the disk is full, {when:?} {point:?}");
+        bench.context.journal.pretend_full(false);
+        is(&finished(&bench).await, Outcome::ActionFailed, Reason::ReadmitFailed);
+        bench.run_for(secs(15)).await;
+        all_serve(&bench);
+    }
 }
