@@ -16,6 +16,8 @@ pub struct Told {
     pub hits: Vec<bool>,
     /// What was counted in each life.
     pub counts: Vec<Counts>,
+    /// How many commits each life made before it asked anything of the outside.
+    pub opened: Vec<u32>,
     pub violations: Vec<String>,
     /// Pages that had to be there, and were.
     pub pages: usize,
@@ -30,13 +32,14 @@ pub async fn run(plan: Vec<Fault>) -> Told {
     let went = drive(&mut world, faults, &mut acknowledged).await;
     let hits = (0..faults).map(|n| world.lives.get(n).is_some_and(|life| life.breaker.hit().is_some())).collect();
     let counts = world.lives.iter().map(|life| life.breaker.counts()).collect();
+    let opened = world.lives.iter().map(|life| life.breaker.opened()).collect();
     let (mut violations, mut pages) = (Vec::new(), 0);
     match went {
         Err(why) => violations.push(why),
         Ok(()) => pages = judge::judge(&world, &acknowledged, &mut violations).await,
     }
     let log = if violations.is_empty() { String::new() } else { world.log() };
-    Told { hits, counts, violations, pages, log }
+    Told { hits, counts, opened, violations, pages, log }
 }
 
 async fn drive(world: &mut World, faults: usize, acknowledged: &mut Vec<String>) -> Result<(), String> {
@@ -53,7 +56,8 @@ async fn drive(world: &mut World, faults: usize, acknowledged: &mut Vec<String>)
         settled(world).await?;
         counted(world).await?;
     }
-    while world.stop().await? != 0 {
+    // One whose disk hung at the stop had to leave its last lines to the next.
+    while world.stop().await? != 0 || world.lives.last().is_some_and(|life| life.breaker.hangs()) {
         world.alive()?;
         settled(world).await?;
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,10 @@ pub enum Mode {
     IoError,
     /// EIO for every write and sync, for a while.
     Broken,
+    /// Neither done nor answered, and so is every other change of a file, until the disk is mended.
+    Hangs,
+    /// As `Hangs`, and the program is asked to stop.
+    HangsAtStop,
     /// The door says no.
     Refused,
     /// It is not done, and nothing is answered.
@@ -69,6 +73,8 @@ pub struct Fault {
 pub type Counts = BTreeMap<Kind, u32>;
 
 impl Kind {
+    pub const COMMIT: Kind = Kind::File("journal.db-wal", What::Sync);
+
     pub fn modes(&self) -> &'static [Mode] {
         use Mode::*;
         match self {
@@ -110,12 +116,17 @@ pub struct Breaker {
     fault: Option<Fault>,
     counts: Mutex<Counts>,
     hit: Mutex<Option<Instant>>,
+    opened: Mutex<Option<u32>>,
+    mended: AtomicBool,
+    asked: AtomicBool,
     pub pid: AtomicI32,
 }
 
 impl Breaker {
     pub fn new(fault: Option<Fault>) -> Arc<Breaker> {
-        Arc::new(Breaker { fault, counts: Mutex::default(), hit: Mutex::default(), pid: AtomicI32::new(0) })
+        let (mended, asked, pid) = (AtomicBool::new(false), AtomicBool::new(false), AtomicI32::new(0));
+        let (counts, hit, opened) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Breaker { fault, counts, hit, opened, mended, asked, pid })
     }
 
     pub fn counts(&self) -> Counts {
@@ -132,9 +143,38 @@ impl Breaker {
         lasts && self.hit().is_some_and(|at| at.elapsed() > A_WHILE)
     }
 
+    /// How many commits came before anything was asked of the outside: those of the journal while it is opened, and the first words.
+    pub fn opened(&self) -> u32 {
+        self.opened.lock().expect("no panic").unwrap_or(0)
+    }
+
+    /// The disk hangs, and will until it is mended.
+    pub fn hangs(&self) -> bool {
+        let hangs = matches!(self.mode(), Some(Mode::Hangs | Mode::HangsAtStop));
+        hangs && self.hit().is_some() && !self.mended.load(Ordering::SeqCst)
+    }
+
+    /// In one life.
+    pub fn once(&self, what: impl FnOnce()) {
+        if !self.asked.swap(true, Ordering::SeqCst) {
+            what();
+        }
+    }
+
+    pub fn mode(&self) -> Option<Mode> {
+        self.fault.as_ref().map(|fault| fault.mode)
+    }
+
+    pub fn mend(&self) {
+        self.mended.store(true, Ordering::SeqCst);
+    }
+
     /// Counts a point; the mode if it is the one to be broken.
     fn comes_to(&self, kind: Kind) -> Option<Mode> {
         let mut counts = self.counts.lock().expect("no panic");
+        if matches!(kind, Kind::Door(..)) {
+            self.opened.lock().expect("no panic").get_or_insert(counts.get(&Kind::COMMIT).copied().unwrap_or(0));
+        }
         let n = counts.entry(kind.clone()).or_default();
         *n += 1;
         let fault = self.fault.as_ref().filter(|fault| fault.point.kind == kind && fault.point.n == *n)?;
@@ -145,6 +185,9 @@ impl Breaker {
     /// What becomes of a change of a file. Files that are not the program's own go their way.
     pub fn judge(&self, folder: &Path, call: &Call) -> Fate {
         let Some(file) = file(folder, &call.path) else { return Fate::Go };
+        if call.held {
+            return if self.hangs() { Fate::Hold } else { Fate::Go };
+        }
         match self.comes_to(Kind::File(file, call.what)) {
             Some(Mode::KillBefore) => Fate::Die,
             Some(Mode::KillAfter) => Fate::GoThenDie,
@@ -153,6 +196,7 @@ impl Breaker {
             Some(Mode::Full) if call.length > 1 => Fate::Short(call.length / 2),
             Some(Mode::Full) => Fate::Refuse(ENOSPC),
             Some(Mode::IoError | Mode::Broken) => Fate::Refuse(EIO),
+            Some(Mode::Hangs | Mode::HangsAtStop) => Fate::Hold,
             Some(Mode::Refused | Mode::Silent | Mode::DoneSilent | Mode::DoneCut) => Fate::Go,
             None => self.aftermath(call.what),
         }
@@ -160,9 +204,10 @@ impl Breaker {
 
     fn aftermath(&self, what: What) -> Fate {
         let lasts = self.hit().is_some_and(|at| at.elapsed() < A_WHILE);
-        match self.fault.as_ref().map(|fault| fault.mode) {
+        match self.mode() {
             Some(Mode::Full) if lasts && matches!(what, What::Write | What::Create | What::Truncate) => Fate::Refuse(ENOSPC),
             Some(Mode::Broken) if lasts && matches!(what, What::Write | What::Sync) => Fate::Refuse(EIO),
+            Some(Mode::Hangs | Mode::HangsAtStop) if self.hangs() => Fate::Hold,
             _ => Fate::Go,
         }
     }

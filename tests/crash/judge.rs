@@ -119,7 +119,8 @@ fn textfile(world: &World, must: &mut impl FnMut(bool, String)) {
 /// A journal that a living program could not write was told of: the trouble lasts until the next commit.
 fn store_page(world: &World, must: &mut impl FnMut(bool, String)) {
     let lived = world.lives.iter().any(|life| life.listened && life.breaker.lasted());
-    if lived && world.log().contains("commit failed") {
+    let log = world.log();
+    if lived && log.contains("commit failed") || log.contains("the journal's writer does not answer") {
         let told = world.outside.pages().iter().any(|page| page["labels"]["reason"] == "store_unavailable");
         must(told, "the journal could not be written for a while, and nobody was paged".to_owned());
     }
@@ -147,7 +148,7 @@ fn pages(world: &World, records: &Records<'_>, entries: &[Told], must: &mut impl
         let next = next.filter(|told| matches!(told.entry.event, Event::Accepted { .. } | Event::WatchEnded { .. }));
         let until = next.map(|told| told.entry.at).next().or(last).unwrap_or(closed.at);
         // An entry that waited for the journal says when it happened, not when it was on the disk; until then the record was open.
-        let since = written_late(world, id).map_or(closed.at, |late| late.max(closed.at));
+        let since = written_late(world, id).max(world.mended).map_or(closed.at, |late| late.max(closed.at));
         if until.duration_since(since).as_millis() < i128::from(PAGE_DUE_MS) {
             continue;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use remediator::edge::clock::SystemClock;
 use remediator::world::Clock as _;
 use serde_json::{Value, json};
@@ -12,12 +13,13 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::fault::{Breaker, Doorman, Fault, SIGKILL};
+use crate::hangs;
 use crate::outside::{Inside, Outside, Replica};
 
 const TOKEN: &str = "a-token-for-the-crash-tests";
-const SIGTERM: i32 = 15;
-/// Longest wait for anything; a guard against hanging, nothing more.
-pub const HANG: Duration = Duration::from_secs(120);
+pub const SIGTERM: i32 = 15;
+/// Longest wait for anything; a guard against hanging, nothing more. A stop on a disk that hangs takes a minute and a half.
+pub const HANG: Duration = Duration::from_secs(180);
 /// Lives after which a program that dies again and again is given up.
 const LIVES: usize = 8;
 
@@ -51,6 +53,8 @@ pub struct World {
     pub torn: Vec<String>,
     /// A death left half a line of `audit.jsonl`.
     pub torn_line: bool,
+    /// When a disk that had hung answered again.
+    pub mended: Option<Timestamp>,
 }
 
 pub struct Life {
@@ -77,7 +81,8 @@ impl World {
         let n = WORLDS.fetch_add(1, Ordering::Relaxed) + (std::process::id() << 12);
         let listen = format!("127.{}.{}.{}:18090", 64 + (n >> 16) % 128, (n >> 8) % 256, 1 + n % 254);
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
-        let world = World { folder, outside, doorman, listen, http, plan, lives: Vec::new(), torn: Vec::new(), torn_line: false };
+        let (lives, torn, torn_line, mended) = (Vec::new(), Vec::new(), false, None);
+        let world = World { folder, outside, doorman, listen, http, plan, lives, torn, torn_line, mended };
         world.write_configuration();
         world
     }
@@ -124,6 +129,7 @@ impl World {
 
     /// A living program: the one there is, or the next.
     pub fn alive(&mut self) -> Result<(), String> {
+        hangs::watch(self)?;
         if !self.lives.is_empty() && self.ended().is_none() {
             return Ok(());
         }

@@ -14,6 +14,7 @@
 
 mod case;
 mod fault;
+mod hangs;
 mod judge;
 mod life;
 #[path = "../hostile/nasty.rs"]

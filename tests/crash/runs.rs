@@ -51,6 +51,10 @@ fn faults(counts: &Counts) -> Vec<Fault> {
 /// Runs all plans, `CRASH_JOBS` at a time.
 async fn all(plans: Vec<Vec<Fault>>) -> Vec<(Vec<Fault>, Told)> {
     let jobs = std::env::var("CRASH_JOBS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    some_at_a_time(jobs, plans).await
+}
+
+pub async fn some_at_a_time(jobs: usize, plans: Vec<Vec<Fault>>) -> Vec<(Vec<Fault>, Told)> {
     let places = Arc::new(Semaphore::new(jobs));
     let mut running = JoinSet::new();
     let mut done = Vec::new();
@@ -90,7 +94,7 @@ fn note(done: &mut Vec<(Vec<Fault>, Told)>, (plan, told): (Vec<Fault>, Told), to
     }
 }
 
-fn table(counts: &Counts, done: &[(Vec<Fault>, Told)]) -> u32 {
+pub fn table(counts: &Counts, done: &[(Vec<Fault>, Told)]) -> u32 {
     let mut rows: BTreeMap<Kind, Row> = BTreeMap::new();
     let mut missed: BTreeMap<String, u32> = BTreeMap::new();
     for (plan, told) in done {
@@ -178,7 +182,7 @@ async fn every_second_crash() {
 /// The deaths that leave different things behind: a commit on the disk or not, a call done or not.
 fn firsts(counts: &Counts) -> Vec<Fault> {
     let differs = |fault: &Fault| match (&fault.point.kind, fault.mode) {
-        (Kind::File("journal.db-wal", What::Sync), Mode::KillAfter) => true,
+        (&Kind::COMMIT, Mode::KillAfter) => true,
         (kind @ Kind::Door(..), Mode::KillBefore | Mode::KillAfter) => kind.changes_something(),
         _ => false,
     };
@@ -190,7 +194,7 @@ fn firsts(counts: &Counts) -> Vec<Fault> {
 fn seconds(counts: &Counts) -> impl Iterator<Item = Fault> {
     let differs = |fault: &Fault| match (&fault.point.kind, fault.mode) {
         (Kind::File("journal.db-wal" | "audit.jsonl" | "audit.jsonl.position", What::Sync), Mode::KillBefore) => true,
-        (Kind::File("journal.db-wal", What::Sync), Mode::NoSpace | Mode::IoError | Mode::Broken) => true,
+        (&Kind::COMMIT, Mode::NoSpace | Mode::IoError | Mode::Broken) => true,
         (kind @ Kind::Door(..), _) => kind.changes_something(),
         _ => false,
     };
@@ -204,7 +208,7 @@ async fn a_part_of_the_crashes() {
     let counts = undisturbed().await;
     let part = |fault: &Fault| match (&fault.point.kind, fault.mode) {
         (_, Mode::Silent | Mode::DoneSilent) => false,
-        (Kind::File("journal.db-wal", What::Sync), mode) => matches!(mode, Mode::KillAfter | Mode::IoError),
+        (&Kind::COMMIT, mode) => matches!(mode, Mode::KillAfter | Mode::IoError),
         (kind, _) => kind.changes_something(),
     };
     let plans: Vec<_> = faults(&counts).into_iter().filter(part).map(|fault| vec![fault]).collect();

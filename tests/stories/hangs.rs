@@ -43,6 +43,27 @@ async fn a_server_that_is_drained_does_not_wait_for_a_disk_that_hangs() {
     assert!(bench.context.journal.read(|state| state.books.drained.is_empty()));
 }
 
+/// Nor does it matter that the balancer does not answer at first.
+#[tokio::test(start_paused = true)]
+async fn a_readmit_that_fails_while_the_disk_hangs_is_tried_again() {
+    let bench = bench().await;
+    let journal = bench.context.journal.clone();
+    bench.sim.at(When::After, Point::Drain, 1, move |sim| {
+        journal.pretend_hung(true);
+        sim.with(|state| state.balancer.down = true);
+    });
+    leaking(&bench, &[TWO]).await;
+    deliver(&bench).await;
+    assert!(bench.until(mins(1), drained).await, "not drained");
+    bench.run_for(mins(2)).await;
+    assert!(drained(&bench));
+    bench.sim.with(|state| state.balancer.down = false);
+    assert!(bench.until(secs(45), |bench| !drained(bench)).await, "left drained");
+    bench.context.journal.pretend_hung(false);
+    is(&finished(&bench).await, Outcome::ActionFailed, Reason::DrainTimeout);
+    assert!(restarts(&bench).is_empty(), "restarted although it takes traffic");
+}
+
 /// The restart is done and its end does not come to the disk.
 #[tokio::test(start_paused = true)]
 async fn nor_does_one_whose_container_was_restarted() {

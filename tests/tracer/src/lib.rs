@@ -36,6 +36,8 @@ pub struct Call {
     pub path: PathBuf,
     /// Bytes of a write.
     pub length: u64,
+    /// It was held before, and is asked about again.
+    pub held: bool,
 }
 
 /// What becomes of a call.
@@ -52,6 +54,8 @@ pub enum Fate {
     GoThenDie,
     /// So many bytes of a write, and then SIGKILL.
     ShortThenDie(u64),
+    /// Neither done nor answered for now.
+    Hold,
 }
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]

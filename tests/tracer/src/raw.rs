@@ -85,12 +85,16 @@ pub fn set(thread: i32, registers: &Registers) -> io::Result<()> {
     told(unsafe { libc::ptrace(libc::PTRACE_SETREGS, thread, 0usize, &raw const registers.0) })
 }
 
-/// The next stop of whatever this thread traces.
-pub fn wait() -> io::Result<(i32, Stop)> {
+/// The next stop of whatever this thread traces; with `only_look`, none when there is none now.
+pub fn wait(only_look: bool) -> io::Result<Option<(i32, Stop)>> {
     let mut status = 0;
+    let patience = if only_look { libc::WNOHANG } else { 0 };
     loop {
         // SAFETY: the kernel writes one number to the address, which lives through the call.
-        let thread = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
+        let thread = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD | patience) };
+        if thread == 0 {
+            return Ok(None);
+        }
         if thread == -1 {
             let error = io::Error::last_os_error();
             if error.kind() == io::ErrorKind::Interrupted {
@@ -109,7 +113,7 @@ pub fn wait() -> io::Result<(i32, Stop)> {
         } else {
             Stop::Signal(libc::WSTOPSIG(status))
         };
-        return Ok((thread, stop));
+        return Ok(Some((thread, stop)));
     }
 }
 

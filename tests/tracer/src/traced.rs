@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::raw::{self, Registers, Stop, send};
 use crate::{Call, Fate, What};
@@ -19,8 +20,11 @@ enum Then {
     Die,
 }
 
-/// Runs a program to its end. `started` is told its pid before it runs, `judge` every change of a file before it is made. Answers how it
-/// ended, as wait(2) has it: an exit code, or the number of a signal, negative.
+/// Between two questions about what is held.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Runs a program to its end. `started` is told its pid before it runs, `judge` every change of a file before it is made, and one that it
+/// holds again and again. Answers how it ended, as wait(2) has it: an exit code, or the number of a signal, negative.
 ///
 /// # Errors
 /// It cannot be started, or ptrace is not permitted here.
@@ -49,39 +53,69 @@ pub fn run(
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(b"go\n")?;
     }
-    let mut back: HashMap<i32, Then> = HashMap::new();
+    let mut traced = Traced { pid, back: HashMap::new(), held: HashMap::new() };
     loop {
-        let (thread, stop) = raw::wait()?;
+        let Some((thread, stop)) = raw::wait(!traced.held.is_empty())? else {
+            wait_a_moment();
+            for (thread, call) in std::mem::take(&mut traced.held) {
+                traced.begins(thread, call, &mut judge);
+            }
+            continue;
+        };
         match stop {
             Stop::Ended(code) if thread == pid => return Ok(code),
-            Stop::Ended(_) => _ = back.remove(&thread),
+            Stop::Ended(_) => {
+                traced.back.remove(&thread);
+                traced.held.remove(&thread);
+            }
             Stop::Signal(signal) => raw::resume(thread, signal),
             Stop::Event => raw::resume(thread, 0),
-            Stop::Syscall => at_syscall(pid, thread, &mut back, &mut judge),
+            Stop::Syscall => traced.at_syscall(thread, &mut judge),
         }
     }
 }
 
-fn at_syscall(pid: i32, thread: i32, back: &mut HashMap<i32, Then>, judge: &mut impl FnMut(&Call) -> Fate) {
-    // A thread that is dying has no registers any more; its end is told next.
-    let Ok(mut registers) = raw::registers(thread) else { return raw::resume(thread, 0) };
-    // A call that is skipped comes back with what it began with, so that the registers alone do not tell the two apart.
-    let then = back.remove(&thread);
-    if then.is_some() || !registers.entering() {
-        match then.unwrap_or(Then::Nothing) {
-            Then::Nothing => {}
-            Then::Answer(errno) => {
-                registers.answer(errno);
-                let _ = raw::set(thread, &registers);
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, in the time of the program that it traces")]
+fn wait_a_moment() {
+    std::thread::sleep(LOOK);
+}
+
+struct Traced {
+    pid: i32,
+    /// Threads in a call whose coming back is waited for.
+    back: HashMap<i32, Then>,
+    /// Threads that stand before their call.
+    held: HashMap<i32, Call>,
+}
+
+impl Traced {
+    fn at_syscall(&mut self, thread: i32, judge: &mut impl FnMut(&Call) -> Fate) {
+        // A thread that is dying has no registers any more; its end is told next.
+        let Ok(mut registers) = raw::registers(thread) else { return raw::resume(thread, 0) };
+        // A call that is skipped comes back with what it began with, so that the registers alone do not tell the two apart.
+        let then = self.back.remove(&thread);
+        if then.is_some() || !registers.entering() {
+            match then.unwrap_or(Then::Nothing) {
+                Then::Nothing => {}
+                Then::Answer(errno) => {
+                    registers.answer(errno);
+                    let _ = raw::set(thread, &registers);
+                }
+                Then::Die => return send(self.pid, libc::SIGKILL),
             }
-            Then::Die => return send(pid, libc::SIGKILL),
+            return raw::resume(thread, 0);
         }
-        return raw::resume(thread, 0);
+        match change(self.pid, &registers) {
+            Some(call) => self.begins(thread, call, judge),
+            None => raw::resume(thread, 0),
+        }
     }
-    if let Some(call) = change(pid, &registers) {
+
+    fn begins(&mut self, thread: i32, call: Call, judge: &mut impl FnMut(&Call) -> Fate) {
+        let Ok(mut registers) = raw::registers(thread) else { return raw::resume(thread, 0) };
         let then = match judge(&call) {
             Fate::Go => Then::Nothing,
-            Fate::Die => return send(pid, libc::SIGKILL),
+            Fate::Die => return send(self.pid, libc::SIGKILL),
             Fate::GoThenDie => Then::Die,
             Fate::Short(length) => {
                 registers.shorten(length);
@@ -95,18 +129,22 @@ fn at_syscall(pid: i32, thread: i32, back: &mut HashMap<i32, Then>, judge: &mut 
                 registers.skip();
                 Then::Answer(errno)
             }
+            Fate::Hold => {
+                self.held.insert(thread, Call { held: true, ..call });
+                return;
+            }
         };
         let _ = raw::set(thread, &registers);
-        back.insert(thread, then);
+        self.back.insert(thread, then);
+        raw::resume(thread, 0);
     }
-    raw::resume(thread, 0);
 }
 
 /// The change of a file that a call asks for; none for all other calls.
 fn change(pid: i32, registers: &Registers) -> Option<Call> {
     let [first, second, third] = registers.arguments();
-    let by_number = |what, length| Some(Call { what, path: open_file(pid, first)?, length });
-    let by_name = |what, at| Some(Call { what, path: text(pid, at)?, length: 0 });
+    let by_number = |what, length| Some(Call { what, path: open_file(pid, first)?, length, held: false });
+    let by_name = |what, at| Some(Call { what, path: text(pid, at)?, length: 0, held: false });
     let absent = |call: Option<Call>| call.filter(|call| !call.path.exists());
     match registers.number() {
         libc::SYS_write | libc::SYS_pwrite64 => by_number(What::Write, third),
