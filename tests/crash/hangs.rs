@@ -12,8 +12,8 @@ use crate::fault::{Fault, Kind, Mode, Point};
 use crate::life::{SIGTERM, World};
 use crate::runs;
 
-/// Within 50 s it says that the disk hangs, and soon after that everybody is readmitted; a stop takes a minute and a half.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Within 50 s it says that the disk hangs, and soon after that everybody is readmitted; a stop may take longer than anything else.
+const PATIENCE: Duration = Duration::from_secs(150);
 /// They wait, and need next to no processor.
 const AT_A_TIME: usize = 30;
 
@@ -53,7 +53,8 @@ pub fn watch(world: &mut World) -> Result<(), String> {
 /// Each commit that a life of the program makes, from its first words on.
 fn commits(told: &Told, life: usize, mode: Mode) -> Vec<Fault> {
     let count = told.counts[life].get(&Kind::COMMIT).copied().unwrap_or(0);
-    let first = told.opened[life].max(1);
+    let first = told.opened[life];
+    assert!((1..count).contains(&first), "life {life}: {count} commits, {first} before it asked anything");
     (first..=count).map(|n| Fault { point: Point { kind: Kind::COMMIT, n }, mode }).collect()
 }
 

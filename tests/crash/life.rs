@@ -18,8 +18,8 @@ use crate::outside::{Inside, Outside, Replica};
 
 const TOKEN: &str = "a-token-for-the-crash-tests";
 pub const SIGTERM: i32 = 15;
-/// Longest wait for anything; a guard against hanging, nothing more. A stop on a disk that hangs takes a minute and a half.
-pub const HANG: Duration = Duration::from_secs(180);
+/// Longest wait for anything; a guard against hanging, nothing more. A stop on a disk that hangs is the longest.
+pub const HANG: Duration = Duration::from_secs(240);
 /// Lives after which a program that dies again and again is given up.
 const LIVES: usize = 8;
 
